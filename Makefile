@@ -1,0 +1,120 @@
+# assay: one Makefile. `make help` lists the targets.
+#
+#   V=1      show the commands          DEBUG=1  -O0 -g
+#   CUDA=0   build without nvcc         ASAN=1   AddressSanitizer + UndefinedBehaviorSanitizer
+#   ARCH=    nvcc -gencode options      BUILD=   build folder (default build)
+
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = @printf '  %-7s %s\n' '$(1)' '$(2)'
+
+# ---- probes ----------------------------------------------------------------------------------------
+
+NVCC ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA ?= $(if $(NVCC),1,0)
+MACHINE := $(shell uname -m)
+have = $(shell printf '\#include <%s>\n' '$(1)' | $(CC) $(2) -E - >/dev/null 2>&1 && echo 1)
+pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
+
+HDF5_PC := $(firstword $(foreach p,hdf5-serial hdf5,$(if $(shell pkg-config --exists $(p) && echo 1),$(p))))
+HDF5_CFLAGS := $(if $(HDF5_PC),$(call pc,--cflags,$(HDF5_PC)),-I/usr/include/hdf5/serial)
+HDF5_LIBS := $(if $(HDF5_PC),$(call pc,--libs,$(HDF5_PC)),-lhdf5_serial)
+BLAS_CFLAGS := $(call pc,--cflags,openblas)
+BLAS_LIBS := $(or $(call pc,--libs,openblas),-lopenblas)
+
+# ---- folders and flags -----------------------------------------------------------------------------
+
+BUILD ?= build$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 0,$(CUDA)),/nocuda)
+OBJ := $(BUILD)/obj
+BIN := $(BUILD)/assay
+
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
+OPT := $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -g1)
+SAN := $(if $(filter 1,$(ASAN)),-fsanitize=address$(,)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+, := ,
+CPPFLAGS += -I. -D_GNU_SOURCE
+CFLAGS += -std=c11 $(OPT) $(WARN) $(SAN) -fopenmp -ffp-contract=off -fno-math-errno
+LDFLAGS += $(SAN) -fopenmp
+LDLIBS += $(HDF5_LIBS) $(BLAS_LIBS) -ljansson -lm -ldl -lpthread
+# SLEEF is linked static where it can be, so that the binary runs where the library is not installed.
+SLEEF_LIBS := $(if $(wildcard /usr/lib/*/libsleef.a),-l:libsleef.a,-lsleef)
+LDLIBS += $(SLEEF_LIBS)
+
+# ---- sources ---------------------------------------------------------------------------------------
+
+REF_SRC := $(filter-out ref/strip_kernels.c,$(wildcard ref/*.c))
+HARNESS_SRC := $(wildcard harness/*.c)
+MAIN_SRC := harness/main.c
+GPU_CU := $(wildcard gpu/*.cu)
+GPU_STUB := gpu/gpu_stub.c
+
+# The vector kernels of ref/ are one source compiled once for each instruction set; the program
+# chooses at run time (ref/strip_kernels.h).
+ifeq ($(MACHINE),x86_64)
+ISAS := avx512 avx2 sse2
+ISA_FLAGS_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512
+ISA_FLAGS_avx2 := -mavx2 -mfma
+ISA_FLAGS_sse2 := -msse2
+else
+ISAS := generic
+ISA_FLAGS_generic :=
+endif
+ISA_OBJ := $(ISAS:%=$(OBJ)/ref/strip_kernels_%.o)
+
+REF_OBJ := $(REF_SRC:%.c=$(OBJ)/%.o) $(ISA_OBJ)
+HARNESS_OBJ := $(HARNESS_SRC:%.c=$(OBJ)/%.o)
+LIB_OBJ := $(filter-out $(OBJ)/harness/main.o,$(HARNESS_OBJ))
+
+ifeq ($(CUDA),1)
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
+        -gencode=arch=compute_80,code=compute_80
+NVCCFLAGS += -std=c++17 $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -lineinfo) $(ARCH) -I. \
+        -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers --threads 2
+GPU_OBJ := $(GPU_CU:%.cu=$(OBJ)/%.o)
+LDLIBS += -L$(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_64-linux/lib)) \
+        -lcudart_static -lrt -lstdc++
+else
+GPU_OBJ := $(GPU_STUB:%.c=$(OBJ)/%.o)
+endif
+
+# ---- build -----------------------------------------------------------------------------------------
+
+.PHONY: all
+all: $(BIN) ## build build/assay (the default)
+
+$(BIN): $(REF_OBJ) $(HARNESS_OBJ) $(GPU_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(OBJ)/ref/strip_kernels_%.o: ref/strip_kernels.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< ($*))
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA_FLAGS_$*) -DISA=$* -DISA_$*=1 -MMD -MP -c -o $@ $<
+
+$(OBJ)/harness/%.o: CPPFLAGS += $(HDF5_CFLAGS)
+$(OBJ)/ref/%.o: CPPFLAGS += $(BLAS_CFLAGS)
+$(OBJ)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(OBJ)/%.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-zA-Z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | \
+	    awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build
