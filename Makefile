@@ -5,6 +5,7 @@
 #   ARCH=    nvcc -gencode options      BUILD=   build folder (default build)
 
 .DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
 SHELL := /bin/bash
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
@@ -94,7 +95,7 @@ $(BIN): $(REF_OBJ) $(HARNESS_OBJ) $(GPU_OBJ)
 $(OBJ)/ref/strip_kernels_%.o: ref/strip_kernels.c
 	@mkdir -p $(@D)
 	$(call say,CC,$< ($*))
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA_FLAGS_$*) -DISA=$* -DISA_$*=1 -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA_FLAGS_$*) -fno-trapping-math -DISA=$* -DISA_$*=1 -MMD -MP -c -o $@ $<
 
 $(OBJ)/harness/%.o: CPPFLAGS += $(HDF5_CFLAGS)
 $(OBJ)/ref/%.o: CPPFLAGS += $(BLAS_CFLAGS)

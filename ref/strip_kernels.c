@@ -1,0 +1,272 @@
+/* Compiled once for each instruction set: the Makefile defines ISA (a word) and ISA_<word>, and
+ * passes the compiler flags of that set. Exponentials are SLEEF's, 1.0 ulp, one whole vector each;
+ * everything else is left to the compiler's vectoriser. */
+#include "ref/strip_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(ISA_avx512)
+#include <immintrin.h>
+#include <sleef.h>
+typedef __m512 vf;
+typedef __m512d vd;
+#define VF_EXP Sleef_expf16_u10avx512f
+#define VD_EXP Sleef_expd8_u10avx512f
+#define VF_MAX _mm512_max_ps
+#define VD_MAX _mm512_max_pd
+#elif defined(ISA_avx2)
+#include <immintrin.h>
+#include <sleef.h>
+typedef __m256 vf;
+typedef __m256d vd;
+#define VF_EXP Sleef_expf8_u10avx2
+#define VD_EXP Sleef_expd4_u10avx2
+#define VF_MAX _mm256_max_ps
+#define VD_MAX _mm256_max_pd
+#elif defined(ISA_sse2)
+#include <emmintrin.h>
+#include <sleef.h>
+typedef __m128 vf;
+typedef __m128d vd;
+#define VF_EXP Sleef_expf4_u10sse2
+#define VD_EXP Sleef_expd2_u10sse2
+#define VF_MAX _mm_max_ps
+#define VD_MAX _mm_max_pd
+#else
+typedef float vf __attribute__((vector_size(16)));
+typedef double vd __attribute__((vector_size(16)));
+static inline vf VF_EXP(vf x)
+{
+    for (int i = 0; i < 4; i++)
+        x[i] = expf(x[i]);
+    return x;
+}
+static inline vd VD_EXP(vd x)
+{
+    for (int i = 0; i < 2; i++)
+        x[i] = exp(x[i]);
+    return x;
+}
+static inline vf VF_MAX(vf a, vf b)
+{
+    for (int i = 0; i < 4; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}
+static inline vd VD_MAX(vd a, vd b)
+{
+    for (int i = 0; i < 2; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}
+#endif
+
+#define VF_LANES ((int64_t)(sizeof(vf) / sizeof(float)))
+#define VD_LANES ((int64_t)(sizeof(vd) / sizeof(double)))
+/* Vectors handled together: enough independent exponentials to hide their latency. */
+#define BLOCK 4
+
+static inline vf *vf_at(float *p)
+{
+    return (vf *)__builtin_assume_aligned(p, sizeof(vf));
+}
+
+static inline vd *vd_at(double *p)
+{
+    return (vd *)__builtin_assume_aligned(p, sizeof(vd));
+}
+
+static void epilogue_f32_block(const struct epilogue *e, float *c, int64_t pitch, int vectors)
+{
+    vf maximum[BLOCK], sum[BLOCK];
+    for (int v = 0; v < vectors; v++) {
+        maximum[v] = (vf){0} - INFINITY;
+        sum[v] = (vf){0};
+    }
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        vf *z = vf_at(c + ch * pitch);
+        const float b = e->conv_bias ? e->conv_bias[ch] : 0.0f;
+        for (int v = 0; v < vectors; v++)
+            maximum[v] = VF_MAX(maximum[v], z[v] + b);
+    }
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        vf *z = vf_at(c + ch * pitch);
+        const float b = e->conv_bias ? e->conv_bias[ch] : 0.0f;
+        for (int v = 0; v < vectors; v++) {
+            z[v] = VF_EXP(z[v] + b - maximum[v]);
+            sum[v] += z[v];
+        }
+    }
+    for (int v = 0; v < vectors; v++)
+        sum[v] = 1.0f / sum[v];
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        vf *z = vf_at(c + ch * pitch);
+        const float b = e->bias[ch * e->bias_step], scale = -e->scaling_factor;
+        for (int v = 0; v < vectors; v++)
+            z[v] = 1.0f / (1.0f + VF_EXP((z[v] * sum[v] + b) * scale));
+    }
+}
+
+static void epilogue_f32(const struct epilogue *e, float *c, int64_t pitch, int64_t positions)
+{
+    int64_t i = 0;
+    for (; i + BLOCK * VF_LANES <= positions; i += BLOCK * VF_LANES)
+        epilogue_f32_block(e, c + i, pitch, BLOCK);
+    for (; i < positions; i += VF_LANES)
+        epilogue_f32_block(e, c + i, pitch, 1);
+}
+
+static void oracle_f64_block(const struct epilogue *e, const struct oracle_arrays *a, int64_t i)
+{
+    vd maximum = (vd){0} - INFINITY, sum = (vd){0};
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        vd *z = vd_at(a->logit + ch * a->pitch + i);
+        *z += e->conv_bias ? (double)e->conv_bias[ch] : 0.0;
+        maximum = VD_MAX(maximum, *z);
+    }
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        const vd value = VD_EXP(*vd_at(a->logit + ch * a->pitch + i) - maximum);
+        *vd_at(a->probability + ch * a->pitch + i) = value;
+        sum += value;
+    }
+    *vd_at(a->maximum + i) = maximum;
+    *vd_at(a->log_sum + i) = sum; /* its logarithm is taken below */
+    const double scale = -(double)e->scaling_factor;
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        vd *p = vd_at(a->probability + ch * a->pitch + i);
+        *p /= sum;
+        *vd_at(a->expected + ch * a->pitch + i) =
+            1.0 / (1.0 + VD_EXP((*p + (double)e->bias[ch * e->bias_step]) * scale));
+    }
+}
+
+/* The magnitudes come from an fp32 GEMM of non-negative numbers, summed in blocks of at most 512
+ * products: a relative error of at most (512 + K / 512) 2^-24, below 2^-9 for every K up to 2^23.
+ */
+#define MAGNITUDE_INFLATION (1.0f + 0x1p-8f)
+
+static void oracle_f64(const struct epilogue *e, const struct oracle_arrays *a)
+{
+    for (int64_t i = 0; i < a->positions; i += VD_LANES)
+        oracle_f64_block(e, a, i);
+    for (int64_t i = 0; i < a->positions; i++)
+        a->log_sum[i] = log(a->log_sum[i]);
+    for (int64_t ch = 0; ch < e->channels; ch++) {
+        float *s = a->magnitude + ch * a->pitch;
+        const float b = e->conv_bias ? fabsf(e->conv_bias[ch]) : 0.0f;
+        for (int64_t i = 0; i < a->positions; i++)
+            s[i] = (s[i] + b) * MAGNITUDE_INFLATION;
+    }
+}
+
+static void bound_pixels(const struct bound *b, const struct oracle_arrays *a,
+                         const struct bound_pixels *pixels)
+{
+    const int64_t n = a->positions;
+    for (int tier = 0; tier < BOUND_TIERS; tier++) {
+        double *spread = pixels->spread[tier], *largest = pixels->largest[tier];
+        memset(spread, 0, (size_t)n * sizeof *spread);
+        memset(largest, 0, (size_t)n * sizeof *largest);
+        for (int64_t c = 0; c < a->channels; c++) {
+            const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
+            const float *s = a->magnitude + c * a->pitch;
+            const double *m = a->maximum;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+                spread[i] += p[i] * bound_expm1(d);
+                largest[i] = d > largest[i] ? d : largest[i];
+            }
+        }
+    }
+}
+
+static void bound_row(const struct bound *b, const struct epilogue *e,
+                      const struct oracle_arrays *a, const struct bound_pixels *pixels, int64_t c,
+                      double *typical, double *worst)
+{
+    const int64_t n = a->positions;
+    const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
+    const double *y = a->expected + c * a->pitch, *m = a->maximum;
+    const float *s = a->magnitude + c * a->pitch;
+    const double bias = (double)e->bias[c * e->bias_step];
+    double *const out[BOUND_TIERS] = {typical, worst};
+    for (int tier = 0; tier < BOUND_TIERS; tier++) {
+        const double *spread = pixels->spread[tier], *largest = pixels->largest[tier];
+        double *tolerance = out[tier];
+        int wide = 0;
+#pragma omp simd reduction(| : wide)
+        for (int64_t i = 0; i < n; i++) {
+            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+            tolerance[i] = bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i],
+                                        y[i], bias, &wide);
+        }
+        if (!wide)
+            continue;
+        for (int64_t i = 0; i < n; i++) {
+            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+            int this_one = 0;
+            bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i], y[i], bias,
+                         &this_one);
+            if (this_one)
+                tolerance[i] = bound_output_wide(b, (enum bound_tier)tier, d, largest[i],
+                                                 z[i] - m[i] - a->log_sum[i], p[i], y[i], bias);
+        }
+    }
+}
+
+static void compare_row(const float *got, const double *expected, const double *typical,
+                        const double *worst, int64_t n, double known_ratio, double known_abs,
+                        struct comparison *result)
+{
+    int64_t outside = 0;
+    double max_abs = 0.0, max_ratio = 0.0;
+#pragma omp simd reduction(+ : outside) reduction(max : max_abs, max_ratio)
+    for (int64_t i = 0; i < n; i++) {
+        const double error = fabs((double)got[i] - expected[i]);
+        const double ratio = error / typical[i];
+        outside += !(error <= typical[i]);
+        max_abs = error > max_abs ? error : max_abs;
+        max_ratio = ratio > max_ratio ? ratio : max_ratio;
+    }
+    *result = (struct comparison){
+        .max_abs_error = known_abs, .max_ratio = known_ratio, .max_ratio_at = -1, .max_abs_at = -1};
+    if (outside == 0 && max_abs <= known_abs && max_ratio <= known_ratio)
+        return;
+    for (int64_t i = 0; i < n; i++) {
+        const double y = expected[i], error = fabs((double)got[i] - y);
+        if (typical[i] == INFINITY || (y != y && got[i] != got[i]))
+            continue;
+        if (y != y || got[i] != got[i]) {
+            result->above_typical++;
+            result->above_worst++;
+            continue;
+        }
+        result->above_typical += !(error <= typical[i]);
+        result->above_worst += !(error <= worst[i]);
+        if (error > result->max_abs_error) {
+            result->max_abs_error = error;
+            result->max_abs_at = i;
+        }
+        if (error / typical[i] > result->max_ratio) {
+            result->max_ratio = error / typical[i];
+            result->max_ratio_at = i;
+        }
+    }
+}
+
+#define STRINGIFY(x) #x
+#define NAME(x) STRINGIFY(x)
+#define CONCAT(a, b) a##b
+#define TABLE(isa) CONCAT(strip_kernels_, isa)
+
+extern const struct strip_kernels TABLE(ISA);
+const struct strip_kernels TABLE(ISA) = {
+    .isa = NAME(ISA),
+    .epilogue_f32 = epilogue_f32,
+    .oracle_f64 = oracle_f64,
+    .bound_pixels = bound_pixels,
+    .bound_row = bound_row,
+    .compare_row = compare_row,
+};

@@ -1,0 +1,76 @@
+/* The vector kernels: what is done to the logits of a strip once the GEMM has made them.
+ *
+ * One source, ref/strip_kernels.c, is compiled once for each instruction set; strip_kernels_get()
+ * chooses the widest one that the processor has, or the one named by the environment variable
+ * ASSAY_ISA (avx512, avx2, sse2; generic elsewhere than on x86-64).
+ *
+ * Layout of every array [channels][pitch]: element (c, i) at c * pitch + i, position i < positions;
+ * pitch is a multiple of STRIP_PITCH and the arrays are aligned to 64 bytes, so that whole vectors
+ * are handled and what stands behind the last position is never told from garbage. */
+#ifndef ASSAY_REF_STRIP_KERNELS_H
+#define ASSAY_REF_STRIP_KERNELS_H
+
+#include "ref/bound.h"
+
+#define STRIP_PITCH 16
+
+/* The epilogue's operands. conv_bias may be NULL. bias_step is 0 for one broadcast element, else 1.
+ */
+struct epilogue {
+    int64_t channels;
+    const float *conv_bias;
+    const float *bias;
+    int64_t bias_step;
+    float scaling_factor;
+};
+
+/* What the oracle knows of a strip of one phase, in fp64. */
+struct oracle_arrays {
+    int64_t channels, positions, pitch;
+    double *logit;       /* [channels][pitch] z_c with conv_bias */
+    float *magnitude;    /* [channels][pitch] S_c, rounded upwards */
+    double *probability; /* [channels][pitch] p_c */
+    double *expected;    /* [channels][pitch] y_c */
+    double *maximum;     /* [pitch] m */
+    double *log_sum;     /* [pitch] log sum exp(z - m) */
+};
+
+/* What the bound of one class needs of every pixel. */
+struct bound_pixels {
+    double *spread[BOUND_TIERS];  /* [pitch] E */
+    double *largest[BOUND_TIERS]; /* [pitch] max_j D_j */
+};
+
+struct comparison {
+    int64_t above_typical, above_worst; /* elements; a NaN on one side alone counts in both */
+    double max_abs_error, max_ratio;    /* largest error, and largest error over typical bound */
+    int64_t max_abs_at, max_ratio_at;   /* their positions; -1: no larger than what was known */
+};
+
+struct strip_kernels {
+    const char *isa;
+
+    /* In place, fp32: c [channels][pitch], logits without conv_bias -> y. */
+    void (*epilogue_f32)(const struct epilogue *e, float *c, int64_t pitch, int64_t positions);
+
+    /* In: logit without conv_bias, magnitude of the products. Out: all arrays. */
+    void (*oracle_f64)(const struct epilogue *e, const struct oracle_arrays *arrays);
+
+    void (*bound_pixels)(const struct bound *bound, const struct oracle_arrays *arrays,
+                         const struct bound_pixels *pixels);
+
+    /* Bounds of channel c at every position: typical [pitch], worst [pitch]. */
+    void (*bound_row)(const struct bound *bound, const struct epilogue *e,
+                      const struct oracle_arrays *arrays, const struct bound_pixels *pixels,
+                      int64_t c, double *typical, double *worst);
+
+    /* Compares got [n] with expected [n]. An infinite bound accepts anything, a NaN expectation
+     * only NaN. Positions of the largest errors are looked for only where they exceed known_*. */
+    void (*compare_row)(const float *got, const double *expected, const double *typical,
+                        const double *worst, int64_t n, double known_ratio, double known_abs,
+                        struct comparison *result);
+};
+
+const struct strip_kernels *strip_kernels_get(void);
+
+#endif
