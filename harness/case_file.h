@@ -1,4 +1,5 @@
-/* Case files (HDF5, version 1): the tensors of one case, and the output files that `check` compares.
+/* Case files (HDF5, version 1): the tensors of one case, and the output files that `check`
+ * compares.
  *
  *     /                                root attributes
  *         format                       string "assay-case"
@@ -10,25 +11,26 @@
  *     /input                           [N, Cin, H, W]
  *     /params/conv_transpose.weight    [Cin, Cout / groups, kH, kW]
  *     /params/conv_transpose.bias      [Cout]; absent = the layer has no bias
- *     /params/bias                     [Cout, 1, 1], [Cout], or one element in any rank
+ *     /params/bias                     [Cout, 1, 1], [Cout], or one element
  *     /expected                        [N, Cout, Ho, Wo]; optional
  *
- * What assay writes is little-endian float32 (`/expected`: float64 or float32), contiguous, with the
- * provenance below as root attributes and, on each dataset, the attribute `crc32`: CRC-32 (zlib's;
- * polynomial 0xEDB88320) of the elements in row-major order, in the bytes of their storage type.
- * In Python:
+ * What assay writes is little-endian float32 (`/expected`: float64 or float32), contiguous, with
+ * the provenance below as root attributes and, on each dataset, the attribute `crc32`: CRC-32
+ * (zlib's; polynomial 0xEDB88320) of the elements in row-major order, in the bytes of their storage
+ * type. In Python:
  *
  *     zlib.crc32(f['/input'][...].tobytes()) == f['/input'].attrs['crc32']
  *
  * What is read. Any integer or float storage type of at most 64 bits, in either byte order, whose
  * values convert without loss: to float32 for the input, the parameters and /output, to float64 for
  * /expected. Types that always do (float16, bfloat16, float32, integers of up to 24 bits; for
- * /expected also float64 and integers of up to 53) need no look at the values; with a wider type the
- * first value that has no equal is refused by name and index when it is read. NaN converts to NaN,
- * whatever its payload. Strings, compounds (h5py's complex), enumerations (NumPy's bool), arrays,
- * references and opaque types are refused by name when the file is opened. An integer attribute may
- * be of any integer type; scaling_factor is rounded to the nearest float32, as PyTorch does with a
- * Python scalar that multiplies a float32 tensor, and refused where that overflows.
+ * /expected also float64 and integers of up to 53) need no look at the values; with a wider type
+ * the first value that has no equal is refused by name and index when it is read. NaN converts to
+ * NaN, whatever its payload. Strings, compounds (h5py's complex), enumerations (NumPy's bool),
+ * arrays, references and opaque types are refused by name when the file is opened. An integer
+ * attribute may be of any integer type; scaling_factor is rounded to the nearest float32, as
+ * PyTorch does with a Python scalar that multiplies a float32 tensor, and refused where that
+ * overflows.
  *
  * Storage may be contiguous, compact or chunked, the chunks with the filters gzip, shuffle and
  * fletcher32. A dataset has to be whole: one that claims more bytes than its file can hold, or with
@@ -55,10 +57,10 @@
 #include "ref/problem.h"
 #include "ref/status.h"
 
-/* Where a case comes from. Empty strings and has_seed = false: not known, not stored. Stored as root
- * attributes of the members' names (`seed` as an unsigned 64-bit integer). */
+/* Where a case comes from. Empty strings and has_seed = false: not known, not stored. Stored as
+ * root attributes of the members' names (`seed` as an unsigned 64-bit integer). */
 struct case_provenance {
-    char descriptor[256]; /* the problem, as descriptor_print writes it */
+    char descriptor[512]; /* the problem, as descriptor_print writes it */
     char fill[32];
     char version[64];    /* of assay; the attribute is `assay_version` */
     char libraries[256]; /* the libraries that computed /expected, with versions */
@@ -75,9 +77,9 @@ struct case_file;
  * |s - v| <= max(roundoff * |v|, quantum). */
 struct case_expected {
     bool present;
-    char type[48];    /* "float64", "float32", "float16", "int8", ... */
-    double roundoff;  /* 2^-53 for float64, 2^-24 for float32, 0 for integers */
-    double quantum;   /* half the spacing of the subnormals; 0.5 for integers */
+    char type[48];   /* "float64", "float32", "float16", "int8", ... */
+    double roundoff; /* 2^-53 for float64, 2^-24 for float32, 0 for integers */
+    double quantum;  /* half the spacing of the subnormals; 0.5 for integers */
 };
 
 /* Opens `path` for reading and checks everything that needs no look at the values: attributes,
@@ -132,10 +134,11 @@ enum status output_file_read(struct output_file *file, int64_t first, int64_t co
 
 /* ---- writing ---------------------------------------------------------------------------------
  *
- * A file is written without a name (O_TMPFILE; `PATH.tmp.PID` in the same folder where the file
- * system has none), the space for all of it is reserved first, and it is renamed to `path` by
- * commit, whole and synced. Until then, and after any failure, whatever stood at `path` stands there
- * unchanged. The same content gives the same bytes: no time stamps.
+ * A file is written as `PATH.tmp.PID` in the same folder, the space for all of it is reserved
+ * first, and it is renamed to `path` by commit, whole and synced. Until then, and after any
+ * failure, whatever stood at `path` stands there unchanged. The same content gives the same bytes:
+ * no time stamps. (On SIGINT and SIGTERM: new_file_remove_temporaries, harness/new_file.h. SIGXFSZ
+ * has to be ignored by the program, or a limit on file sizes kills it in the midst of a write.)
  *
  * After a failure the writer can only be freed. */
 
