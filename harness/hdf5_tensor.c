@@ -177,8 +177,8 @@ static enum status check_filters(const struct hdf5_tensor *t, hid_t list, bool *
 }
 
 /* All chunks exist, and the file is long enough for what they claim. */
-static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, int64_t file_size,
-                                struct error *error)
+static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, hid_t space,
+                                int64_t file_size, struct error *error)
 {
     bool compressed = false;
     enum status status = check_filters(t, list, &compressed, error);
@@ -203,7 +203,7 @@ static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, int64_t
     if (bytes / (compressed ? DEFLATE_RATIO : 1) > file_size)
         return claims_too_much(t, bytes, file_size, error);
     hsize_t written = 0;
-    if (H5Dget_num_chunks(t->dataset, H5S_ALL, &written) < 0)
+    if (H5Dget_num_chunks(t->dataset, space, &written) < 0)
         return hdf5_error(error, STATUS_BAD_INPUT,
                           "the chunks of '%s' cannot be counted: the file "
                           "is damaged",
@@ -215,14 +215,14 @@ static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, int64_t
     return STATUS_OK;
 }
 
-static enum status check_storage(const struct hdf5_tensor *t, hid_t list, H5D_layout_t layout,
-                                 int64_t file_size, struct error *error)
+static enum status check_storage(const struct hdf5_tensor *t, hid_t list, hid_t space,
+                                 H5D_layout_t layout, int64_t file_size, struct error *error)
 {
     const int64_t bytes = t->count * (int64_t)t->stored_size; /* count <= INT64_MAX / 8 */
     if (bytes == 0)
         return STATUS_OK;
     if (layout == H5D_CHUNKED)
-        return check_chunks(t, list, file_size, error);
+        return check_chunks(t, list, space, file_size, error);
     if (bytes > file_size)
         return claims_too_much(t, bytes, file_size, error);
     const hsize_t stored = H5Dget_storage_size(t->dataset);
@@ -314,7 +314,7 @@ enum status hdf5_tensor_open(struct hdf5_tensor *t, hid_t file, int64_t file_siz
     }
     status = read_shape(t, space, error);
     if (status == STATUS_OK)
-        status = check_storage(t, list, layout, file_size, error);
+        status = check_storage(t, list, space, layout, file_size, error);
     if (status == STATUS_OK)
         status = hdf5_attribute_uint64(t->dataset, "crc32", &crc, &t->has_crc, error);
     if (status == STATUS_OK && crc > UINT32_MAX)

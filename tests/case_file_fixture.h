@@ -4,6 +4,7 @@
 #define ASSAY_TESTS_CASE_FILE_FIXTURE_H
 
 #include <hdf5.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -177,6 +180,147 @@ static UNUSED hid_t create_good(const char *path)
     put_float32(file, "params/bias", 3, shape_c);
     put_float32(file, "expected", 4, shape_y);
     return file;
+}
+
+/* ---- files written by case_writer --------------------------------------------------------------
+ */
+
+static UNUSED const struct case_provenance provenance = {.descriptor =
+                                                             "mb3ic2ih3iw2oc4kh2kw3sh2sw1g2",
+                                                         .fill = "exact",
+                                                         .version = "0.1",
+                                                         .libraries = "OpenBLAS 0.3.21",
+                                                         .commit = "0123456789ab",
+                                                         .has_seed = true,
+                                                         .seed = UINT64_MAX - 5};
+
+/* Values that show every byte: NaN, infinities, -0, subnormals, then distinct ones. */
+static UNUSED void fill_hard(float *values, int count)
+{
+    static const float special[] = {NAN,       INFINITY,          -INFINITY,      -0.0f,
+                                    0x1p-149f, -0x1.fffffep-127f, 0x1.fffffep127f};
+    for (int i = 0; i < count; i++)
+        values[i] = i < 7 ? special[i] : (float)i / 3.0f;
+}
+
+/* Writes the small case in pieces of `step` images. */
+static UNUSED void write_small(const char *path, const struct problem *p, int64_t step,
+                               enum case_expected_storage storage)
+{
+    float x[SMALL_X], w[SMALL_W], b[SMALL_C] = {1, -2, 3, -4}, c[SMALL_C] = {5, 6, 7, 8};
+    double y[SMALL_Y];
+    struct error error = {0};
+    struct case_writer *writer;
+    fill_hard(x, SMALL_X);
+    fill_hard(w, SMALL_W);
+    for (int i = 0; i < SMALL_Y; i++)
+        y[i] = 1.0 / (i + 3);
+    const struct params params = {.weight = w, .conv_bias = p->has_conv_bias ? c : NULL, .bias = b};
+    assert_int_equal(case_writer_create(&writer, path, p, &provenance, storage, &error), STATUS_OK);
+    assert_int_equal(case_writer_params(writer, &params, &error), STATUS_OK);
+    for (int64_t i = 0; i < 3; i += step) {
+        const int64_t count = 3 - i < step ? 3 - i : step;
+        assert_int_equal(case_writer_input(writer, x + 12 * i, count, &error), STATUS_OK);
+        if (storage != CASE_EXPECTED_NONE)
+            assert_int_equal(case_writer_expected(writer, y + 96 * i, count, &error), STATUS_OK);
+    }
+    assert_int_equal(case_writer_commit(writer, &error), STATUS_OK);
+    case_writer_free(writer);
+}
+
+static UNUSED void assert_same_bytes(const char *a, const char *b)
+{
+    char command[600];
+    snprintf(command, sizeof command, "cmp '%s' '%s'", a, b);
+    assert_int_equal(system(command), 0);
+}
+
+/* ---- files as bytes ---------------------------------------------------------------------------
+ */
+
+static UNUSED void write_bytes(const char *path, const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static UNUSED char *read_bytes(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, *size, file), *size);
+    fclose(file);
+    return bytes;
+}
+
+/* ---- bad files --------------------------------------------------------------------------------
+ */
+
+/* A way to make the good file bad, and the message behind "'path': " that it must give; "..." at
+ * its end stands for a file's length or HDF5's words. */
+struct bad_case {
+    const char *name;
+    void (*make)(hid_t file);
+    const char *reason;
+};
+#define BAD(name, reason)                                                                          \
+    {                                                                                              \
+        "test_case_file_" #name "_is_refused", name, reason                                        \
+    }
+
+static UNUSED double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Opens a bad file: one line that starts with the path, at once, no large allocation. */
+static UNUSED const char *refused(const char *path)
+{
+    static struct error error;
+    struct case_file *file = (void *)1;
+    struct rusage before, after;
+    char prefix[300];
+    memset(&error, 0, sizeof error);
+    getrusage(RUSAGE_SELF, &before);
+    const double start = seconds();
+    assert_int_equal(case_file_open(&file, path, &error), STATUS_BAD_INPUT);
+    assert_true(seconds() - start < 1.0);
+    getrusage(RUSAGE_SELF, &after);
+    assert_true(after.ru_maxrss - before.ru_maxrss < 32 * 1024);
+    assert_null(file);
+    assert_null(strchr(error.message, '\n'));
+    const int length = snprintf(prefix, sizeof prefix, "'%s': ", path);
+    assert_memory_equal(error.message, prefix, (size_t)length);
+    return error.message + length;
+}
+
+static UNUSED void assert_reason(const char *found, const char *wanted)
+{
+    const size_t length = strlen(wanted);
+    if (length > 3 && strcmp(wanted + length - 3, "...") == 0 &&
+        strncmp(found, wanted, length - 3) == 0)
+        return;
+    assert_string_equal(found, wanted);
+}
+
+static UNUSED void run_bad_case(void **state)
+{
+    const struct bad_case *c = *state;
+    const char *path = in_folder("bad.h5");
+    H5Fclose(create_good(in_folder("other.h5")));
+    const hid_t file = create_good(path);
+    c->make(file);
+    assert_true(H5Fclose(file) >= 0);
+    assert_reason(refused(path), c->reason);
 }
 
 #endif
