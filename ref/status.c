@@ -23,6 +23,11 @@ enum status error_set(struct error *error, enum status status, const char *forma
         error->status = status;
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        /* What a message quotes (a path, an argument, an attribute) may hold anything; it stays one
+         * line, and moves no terminal. */
+        for (char *c = error->message; *c; c++)
+            if ((unsigned char)*c < 0x20 || *c == 0x7f)
+                *c = '?';
     }
     return status;
 }
