@@ -40,7 +40,7 @@ SAN := $(if $(filter 1,$(ASAN)),-fsanitize=address$(,)undefined -fno-sanitize-re
 CPPFLAGS += -I. -D_GNU_SOURCE
 CFLAGS += -std=c11 $(OPT) $(WARN) $(SAN) -fopenmp -ffp-contract=off -fno-math-errno
 LDFLAGS += $(SAN) -fopenmp
-LDLIBS += $(HDF5_LIBS) $(BLAS_LIBS) -ljansson -lm -ldl -lpthread
+LDLIBS += $(HDF5_LIBS) $(BLAS_LIBS) -ljansson -lz -lm -ldl -lpthread
 # SLEEF is linked static where it can be, so that the binary runs where the library is not installed.
 SLEEF_LIBS := $(if $(wildcard /usr/lib/*/libsleef.a),-l:libsleef.a,-lsleef)
 LDLIBS += $(SLEEF_LIBS)
@@ -96,6 +96,14 @@ $(OBJ)/ref/strip_kernels_%.o: ref/strip_kernels.c
 	@mkdir -p $(@D)
 	$(call say,CC,$< ($*))
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA_FLAGS_$*) -fno-trapping-math -DISA=$* -DISA_$*=1 -MMD -MP -c -o $@ $<
+
+# The commit is compiled into one file, which is built again when it changes.
+COMMIT_STAMP := $(BUILD)/commit
+ifneq ($(COMMIT),$(shell cat $(COMMIT_STAMP) 2>/dev/null))
+$(shell mkdir -p $(BUILD) && echo $(COMMIT) >$(COMMIT_STAMP))
+endif
+$(OBJ)/harness/machine.o: $(COMMIT_STAMP)
+$(OBJ)/harness/machine.o: CPPFLAGS += -DASSAY_BUILD_COMMIT='"$(COMMIT)"'
 
 $(OBJ)/harness/%.o: CPPFLAGS += $(HDF5_CFLAGS)
 $(OBJ)/ref/%.o: CPPFLAGS += $(BLAS_CFLAGS)

@@ -51,10 +51,15 @@ enum status gpu_device_info_get(int device, struct gpu_device_info *info, struct
 /* ---- variants ---------------------------------------------------------------------------------
  */
 
+/* The unit that multiplies: which measured ceiling bounds the arithmetic. */
+enum gpu_unit { GPU_UNIT_FP32, GPU_UNIT_TF32, GPU_UNIT_FP16 };
+
 struct gpu_variant {
     const char *name; /* unique, e.g. "gpu-fused-fp32" */
     const char *summary;
     enum arithmetic_class cls;
+    enum gpu_unit unit;
+    int passes; /* products that `unit` computes for each product of the definition */
 };
 
 size_t gpu_variant_count(void);
@@ -83,8 +88,14 @@ void gpu_plan_free(struct gpu_plan *plan);
  * data's range. Valid until the plan is freed; empty when there is nothing to say. */
 const char *gpu_plan_note(const struct gpu_plan *plan);
 
-/* Images that one gpu_plan_run may take. */
+/* Images that one gpu_plan_run may take: the batch, or as many as fitted in the device memory that
+ * was free when the plan was made, x and y counted. */
 int64_t gpu_plan_slice(const struct gpu_plan *plan);
+
+/* What the plan was made of; the variant that does the work, so for gpu-auto the one it chose. */
+const struct problem *gpu_plan_problem(const struct gpu_plan *plan);
+const struct gpu_variant *gpu_plan_variant(const struct gpu_plan *plan);
+int gpu_plan_device(const struct gpu_plan *plan);
 
 /* Enqueues y = model(x) for `images` images on `stream` (a cudaStream_t, NULL is the default one).
  * d_x [images, Cin, H, W] and d_y [images, Cout, Ho, Wo] are device pointers. Asynchronous;

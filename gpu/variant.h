@@ -1,7 +1,7 @@
 /* How a kernel becomes a row of the variant table (internal to gpu/; C++ and CUDA headers allowed).
  *
- * A kernel file defines one `const struct variant_ops variant_<name>` and is named once in
- * gpu/variants.cu. The runtime (gpu/runtime.cu) owns everything else: the device, the copies of the
+ * A kernel file defines one `const struct variant_ops variant_<symbol>` and has one row in
+ * gpu/variant_list.h, from where it takes its `info` (VARIANT_INFO). The runtime (gpu/runtime.cu) owns everything else: the device, the copies of the
  * parameters, slicing the batch, streams and errors. */
 #ifndef ASSAY_GPU_VARIANT_H
 #define ASSAY_GPU_VARIANT_H
@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include "gpu/gpu.h"
+#include "gpu/variant_list.h"
 
 struct variant_context {
     struct problem problem;   /* as validated; problem.batch is the whole batch */
@@ -49,8 +50,21 @@ struct variant_ops {
     void (*release)(struct variant_context *context);
 };
 
+/* The row of gpu/variant_list.h, to initialise variant_<symbol>.info with. */
+#define VARIANT_INFO(symbol) variant_info_##symbol
+#define X(symbol, name, summary, cls, unit, passes)                                                \
+    [[maybe_unused]] static constexpr struct gpu_variant variant_info_##symbol = {                 \
+        name, summary, cls, unit, passes};                                                         \
+    extern const struct variant_ops variant_##symbol;
+GPU_VARIANT_LIST(X)
+#undef X
+
 /* The table, in the order of the ladder; gpu/variants.cu. */
 extern const struct variant_ops *const variant_table[];
 extern const size_t variant_table_count;
+
+/* The row that does the work: for a prepared gpu-auto the one it chose, else `ops`. */
+const struct variant_ops *variant_resolve(const struct variant_ops *ops,
+                                          const struct variant_context *context);
 
 #endif

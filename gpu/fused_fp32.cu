@@ -1,0 +1,301 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gpu/conv_direct.cuh"
+#include "gpu/conv_gemm.cuh"
+#include "gpu/cuda_check.h"
+#include "gpu/epilogue_math.cuh"
+
+/* Tiles by the channels of a group; gemm_tile<WARPS_N, LANES_N, TM, TN, BK, STAGES>. */
+typedef gemm_tile<1, 2, 4, 4, 16, 3> tile_8;     /* 256 pixels x   8 channels */
+typedef gemm_tile<1, 4, 8, 8, 16, 3> tile_32;    /* 256 x  32 */
+typedef gemm_tile<1, 8, 16, 8, 16, 3> tile_64;   /* 256 x  64 */
+typedef gemm_tile<1, 8, 8, 16, 16, 3> tile_128;  /* 128 x 128 */
+typedef gemm_tile<2, 8, 8, 16, 8, 3> tile_256;   /*  64 x 256 */
+typedef gemm_tile<4, 8, 8, 16, 8, 3> tile_512;   /*  32 x 512 */
+
+/* Maximum or sum over the lanes that hold a pixel's channels, and over the warps side by side. */
+template <class T, bool MAXIMUM>
+static __device__ __forceinline__ void across_channels(float (&value)[T::TM], float *shared)
+{
+#pragma unroll
+    for (int i = 0; i < T::TM; i++)
+#pragma unroll
+        for (int step = 1; step < T::LANES_N; step *= 2) {
+            const float other = __shfl_xor_sync(0xffffffffu, value[i], step);
+            value[i] = MAXIMUM ? fmaxf(value[i], other) : value[i] + other;
+        }
+    if (T::WARPS_N == 1)
+        return;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int pixel = warp / T::WARPS_N * T::WARP_M + lane / T::LANES_N * 4;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < T::TM; i++)
+        if (lane % T::LANES_N == 0)
+            shared[warp % T::WARPS_N * T::BM + pixel + i / 4 * (4 * T::LANES_M) + i % 4] = value[i];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < T::TM; i++) {
+        const float *from = shared + pixel + i / 4 * (4 * T::LANES_M) + i % 4;
+        value[i] = from[0];
+#pragma unroll
+        for (int w = 1; w < T::WARPS_N; w++)
+            value[i] = MAXIMUM ? fmaxf(value[i], from[w * T::BM]) : value[i] + from[w * T::BM];
+    }
+    __syncthreads();
+}
+
+template <class T>
+__global__ void __launch_bounds__(GEMM_THREADS, 2)
+    fused_fp32_kernel(const __grid_constant__ conv_args args)
+{
+    extern __shared__ __align__(16) float shared[];
+    const int phases = args.phases_h * args.phases_w;
+    const conv_phase p = conv_phase_of(args, (int)(blockIdx.x % phases));
+    const int64_t first_pixel = (int64_t)(blockIdx.x / phases) * T::BM;
+    if (first_pixel >= p.pixels)
+        return;
+
+    /* One column block: its logits stay in registers. More: their maxima and sums first, then all
+     * of them again, this time with the answer. */
+    const int blocks = args.groups * args.chunks;
+    float maximum[T::TM], sum[T::TM];
+#pragma unroll
+    for (int i = 0; i < T::TM; i++) {
+        maximum[i] = -INFINITY;
+        sum[i] = 0.0f;
+    }
+#pragma unroll 1
+    for (int step = 0; step < (blocks == 1 ? 1 : 2 * blocks); step++) {
+        const bool gather = step < blocks, finish = blocks == 1 || !gather;
+        const int block = gather ? step : step - blocks;
+        const int group = block / args.chunks, chunk = block % args.chunks;
+        float acc[T::TM][T::TN];
+        conv_gemm<T>(args, p, first_pixel, group, chunk, shared, acc);
+
+#pragma unroll
+        for (int j = 0; j < T::TN; j++) {
+            const int channel = gemm_channel<T>(chunk, j);
+            const bool real = channel < args.group_out;
+            const float conv_bias =
+                real ? args.conv_bias[group * args.group_out + channel] : 0.0f;
+#pragma unroll
+            for (int i = 0; i < T::TM; i++)
+                acc[i][j] = real ? acc[i][j] + conv_bias : -INFINITY;
+        }
+        if (gather) {
+            float largest[T::TM], added[T::TM];
+#pragma unroll
+            for (int i = 0; i < T::TM; i++) {
+                largest[i] = maximum[i];
+#pragma unroll
+                for (int j = 0; j < T::TN; j++)
+                    largest[i] = fmaxf(largest[i], acc[i][j]);
+            }
+            across_channels<T, true>(largest, shared);
+#pragma unroll
+            for (int i = 0; i < T::TM; i++) {
+                const float origin = exponent_origin(largest[i]);
+                sum[i] *= fast_exp(maximum[i] - origin);
+                maximum[i] = largest[i];
+                added[i] = 0.0f;
+#pragma unroll
+                for (int j = 0; j < T::TN; j++) {
+                    const float e = fast_exp(acc[i][j] - origin);
+                    added[i] += e;
+                    if (finish)
+                        acc[i][j] = e;
+                }
+            }
+            across_channels<T, false>(added, shared);
+#pragma unroll
+            for (int i = 0; i < T::TM; i++)
+                sum[i] += added[i];
+        } else {
+#pragma unroll
+            for (int i = 0; i < T::TM; i++) {
+                const float origin = exponent_origin(maximum[i]);
+#pragma unroll
+                for (int j = 0; j < T::TN; j++)
+                    acc[i][j] = fast_exp(acc[i][j] - origin);
+            }
+        }
+        if (finish) {
+#pragma unroll
+            for (int i = 0; i < T::TM; i++) {
+                const float share = fast_reciprocal(sum[i]);
+#pragma unroll
+                for (int j = 0; j < T::TN; j++)
+                    acc[i][j] *= share;
+            }
+#pragma unroll
+            for (int j = 0; j < T::TN; j++) {
+                const int channel = gemm_channel<T>(chunk, j);
+                const float bias = channel < args.group_out
+                                       ? args.bias[group * args.group_out + channel]
+                                       : 0.0f;
+#pragma unroll
+                for (int i = 0; i < T::TM; i++)
+                    acc[i][j] = fast_sigmoid(args.scale * (acc[i][j] + bias));
+            }
+            gemm_store<T>(args, p, first_pixel, group, chunk, shared, acc);
+            if (!gather)
+                __syncthreads(); /* the staging becomes the pipeline again */
+        }
+    }
+}
+
+/* The direct path: 32 pixels of one image a block, 8 threads for each, channels interleaved among
+ * them. Logits are computed twice, once for the maximum and the sum, once for the answer. */
+#define DIRECT_PIXELS 32
+#define DIRECT_SHARES 8
+
+__global__ void __launch_bounds__(DIRECT_PIXELS *DIRECT_SHARES)
+    fused_direct_kernel(const __grid_constant__ conv_args args)
+{
+    __shared__ float shared[DIRECT_SHARES][DIRECT_PIXELS];
+    const int lane = threadIdx.x % DIRECT_PIXELS, share = threadIdx.x / DIRECT_PIXELS;
+    const int64_t pixels = args.images * args.y_plane;
+    for (int64_t first = (int64_t)blockIdx.x * DIRECT_PIXELS; first < pixels;
+         first += (int64_t)gridDim.x * DIRECT_PIXELS) {
+        const int64_t pixel = first + lane < pixels ? first + lane : pixels - 1;
+        const int64_t image = pixel / args.y_plane, in_plane = pixel - image * args.y_plane;
+        const int oh = (int)(in_plane / args.output_w);
+        const int ow = (int)(in_plane - (int64_t)oh * args.output_w);
+        const float *const x = args.x + image * args.x_image;
+
+        float maximum = -INFINITY, sum = 0.0f;
+        for (int c = share; c < args.out_channels; c += DIRECT_SHARES) {
+            const float logit = conv_direct(args, x, c, oh, ow);
+            const float larger = fmaxf(maximum, logit), origin = exponent_origin(larger);
+            sum = sum * fast_exp(maximum - origin) + fast_exp(logit - origin);
+            maximum = larger;
+        }
+        shared[share][lane] = maximum;
+        __syncthreads();
+        float largest = shared[0][lane];
+        for (int s = 1; s < DIRECT_SHARES; s++)
+            largest = fmaxf(largest, shared[s][lane]);
+        const float origin = exponent_origin(largest);
+        sum *= fast_exp(maximum - origin);
+        __syncthreads();
+        shared[share][lane] = sum;
+        __syncthreads();
+        float total = 0.0f;
+        for (int s = 0; s < DIRECT_SHARES; s++)
+            total += shared[s][lane];
+        const float inverse = fast_reciprocal(total);
+        __syncthreads();
+
+        float *const y = args.y + image * args.y_image + in_plane;
+        if (first + lane < pixels)
+            for (int c = share; c < args.out_channels; c += DIRECT_SHARES) {
+                const float e = fast_exp(conv_direct(args, x, c, oh, ow) - origin);
+                y[c * args.y_plane] = fast_sigmoid(args.scale * (e * inverse + args.bias[c]));
+            }
+    }
+}
+
+struct tile_row {
+    int channels, pixels, shared_bytes;
+    void (*kernel)(const conv_args);
+};
+
+#define TILE(T) {T::BN, T::BM, T::SHARED_BYTES, fused_fp32_kernel<T>}
+static const struct tile_row tiles[] = {TILE(tile_8),   TILE(tile_32),  TILE(tile_64),
+                                        TILE(tile_128), TILE(tile_256), TILE(tile_512)};
+#define TILE_COUNT ((int)(sizeof tiles / sizeof *tiles))
+#define TILE_WIDE 3 /* for more channels than any tile has, or several groups: blocks of 128 */
+
+struct fused_fp32 {
+    struct conv_tables tables;
+    int tile; /* or -1: direct */
+};
+
+static enum status prepare(struct variant_context *context, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &context->problem;
+    const int64_t channels = p->out_channels / p->groups;
+    const struct tile_row *tile = NULL;
+    struct fused_fp32 *fused = (struct fused_fp32 *)calloc(1, sizeof *fused);
+    if (!fused)
+        return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
+    context->state = fused;
+
+    while (fused->tile < TILE_COUNT && tiles[fused->tile].channels < channels)
+        fused->tile++;
+    if (fused->tile == TILE_COUNT || (p->groups > 1 && fused->tile > TILE_WIDE))
+        fused->tile = TILE_WIDE;
+    tile = &tiles[fused->tile];
+    status = conv_tables_init(&fused->tables, context,
+                              conv_prefers_direct(p, true) ? 0 : tile->channels, error);
+    if (status != STATUS_OK)
+        goto out;
+    fused->tables.args.chunks = (int)((channels + tile->channels - 1) / tile->channels);
+    if (conv_prefers_direct(p, fused->tables.finite_weights)) {
+        fused->tile = -1;
+        conv_note_direct(&fused->tables, context);
+    } else {
+        CHECK(cudaFuncSetAttribute(tile->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   tile->shared_bytes));
+        if (p->groups * fused->tables.args.chunks > 1)
+            snprintf(context->note, sizeof context->note,
+                     "%d column blocks: the convolution is computed twice",
+                     (int)p->groups * fused->tables.args.chunks);
+    }
+out:
+    return status;
+}
+
+static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
+                          int64_t images, cudaStream_t stream, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct fused_fp32 *fused = (const struct fused_fp32 *)context->state;
+    conv_args args = fused->tables.args;
+    unsigned grid = 0;
+    args.x = d_x;
+    args.y = d_y;
+    args.images = images;
+    if (fused->tile < 0) {
+        const int64_t blocks = (images * args.y_plane + DIRECT_PIXELS - 1) / DIRECT_PIXELS;
+        grid = (unsigned)(blocks < (1 << 24) ? blocks : 1 << 24);
+        fused_direct_kernel<<<grid, DIRECT_PIXELS * DIRECT_SHARES, 0, stream>>>(args);
+        CHECK_LAUNCH("fused_direct_kernel");
+    } else {
+        const struct tile_row *tile = &tiles[fused->tile];
+        status = conv_grid(&args, tile->pixels, 1, &grid, error);
+        if (status != STATUS_OK)
+            goto out;
+        tile->kernel<<<grid, GEMM_THREADS, tile->shared_bytes, stream>>>(args);
+        CHECK_LAUNCH("fused_fp32_kernel");
+    }
+out:
+    return status;
+}
+
+static void release(struct variant_context *context)
+{
+    if (context->state)
+        conv_tables_release(&((struct fused_fp32 *)context->state)->tables);
+    free(context->state);
+    context->state = NULL;
+}
+
+static bool supports(const struct problem *problem, const struct cudaDeviceProp *, char *reason,
+                     size_t reason_size)
+{
+    return conv_tables_supports(problem, reason, reason_size);
+}
+
+const struct variant_ops variant_fused_fp32 = {
+    .info = VARIANT_INFO(fused_fp32),
+    .supports = supports,
+    .workspace = NULL,
+    .prepare = prepare,
+    .launch = launch,
+    .release = release,
+};

@@ -1,0 +1,28 @@
+/* Convolution and softmax apart; add, scale and sigmoid in one kernel: what a compiler's elementwise
+ * fusion gives.
+ *
+ * Home case: 1 write and 2 read-and-writes of 1.09 GB, 0.25 + 2 x 0.51 ms, beside the convolution. */
+#include "gpu/conv_transpose_fp32.h"
+#include "gpu/elementwise.h"
+#include "gpu/softmax_pass.h"
+
+static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
+                          int64_t images, cudaStream_t stream, struct error *error)
+{
+    const struct conv_transpose *conv = (const struct conv_transpose *)context->state;
+    enum status status = conv_transpose_launch(conv, d_x, d_y, images, stream, error);
+    if (status == STATUS_OK)
+        status = softmax_pass_launch(context, d_y, images, false, stream, error);
+    if (status == STATUS_OK)
+        status = add_scale_sigmoid_launch(context, d_y, images, stream, error);
+    return status;
+}
+
+const struct variant_ops variant_post_softmax = {
+    .info = VARIANT_INFO(post_softmax),
+    .supports = conv_transpose_variant_supports,
+    .workspace = NULL,
+    .prepare = conv_transpose_variant_prepare,
+    .launch = launch,
+    .release = conv_transpose_variant_release,
+};

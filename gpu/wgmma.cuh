@@ -1,0 +1,153 @@
+/* Hopper's warpgroup matrix instruction and what it needs around it (internal to gpu/; sm_90a).
+ *
+ *     d[64, N] += a[64, 16] * b[16, N]      a, b fp16 in shared memory, d fp32 in registers
+ *
+ * Both operands are K-major without swizzle: a core matrix is 8 rows (pixels of a, columns of d for
+ * b) of 8 consecutive k, 16 bytes a row, 128 contiguous bytes. Core matrices that follow each other
+ * along the rows lie `row_stride` bytes apart, the two along k `k_stride` bytes apart. Without
+ * swizzle an operand may start at any multiple of 16 bytes: that is what makes a shift by one pixel
+ * an addition to the descriptor.
+ *
+ * d in registers: warp w of the warpgroup holds rows 16w .. 16w + 15; lane l holds, for every
+ * j < N / 8, with g = l / 4 and t = l % 4,
+ *
+ *     d[4j], d[4j + 1]        row 16w + g,     columns 8j + 2t, 8j + 2t + 1
+ *     d[4j + 2], d[4j + 3]    row 16w + g + 8, the same columns
+ *
+ * Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions". */
+#ifndef ASSAY_GPU_WGMMA_CUH
+#define ASSAY_GPU_WGMMA_CUH
+
+#include <stdint.h>
+
+static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
+{
+    return (uint32_t)__cvta_generic_to_shared(pointer);
+}
+
+/* Everything in units of 16 bytes, each below 2^14. */
+static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, uint32_t k_stride,
+                                                            uint32_t row_stride)
+{
+#ifdef DEV_SWAP
+    uint32_t q = k_stride; k_stride = row_stride; row_stride = q;
+#endif
+    return (uint64_t)(address >> 4) | (uint64_t)(k_stride >> 4) << 16 |
+           (uint64_t)(row_stride >> 4) << 32;
+}
+
+/* Before the first wgmma that touches registers which ordinary code wrote. */
+static __device__ __forceinline__ void wgmma_fence(void)
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+static __device__ __forceinline__ void wgmma_commit(void)
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int kPending> static __device__ __forceinline__ void wgmma_wait(void)
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/* Ordinary stores to shared memory become visible to wgmma and to bulk copies. */
+static __device__ __forceinline__ void fence_proxy_async(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/* The instruction, one specialisation for each N in use. `accumulate` = 0 overwrites d. */
+template <int kColumns> struct wgmma;
+
+#define WGMMA_D8(i)                                                                                \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
+        "+f"(d[i + 6]), "+f"(d[i + 7])
+#define WGMMA_D32(i) WGMMA_D8(i), WGMMA_D8(i + 8), WGMMA_D8(i + 16), WGMMA_D8(i + 24)
+
+#define WGMMA_R32_0                                                                                \
+    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"   \
+    "%25,%26,%27,%28,%29,%30,%31"
+#define WGMMA_R32_1                                                                                \
+    ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,"    \
+    "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define WGMMA_R64_1                                                                                \
+    ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,"    \
+    "%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,"  \
+    "%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,"   \
+    "%125,%126,%127"
+
+#define WGMMA_DEFINE(columns, registers, a, b, flag, ...)                                          \
+    template <> struct wgmma<columns> {                                                            \
+        static __device__ __forceinline__ void run(float (&d)[columns / 2], uint64_t desc_a,       \
+                                                   uint64_t desc_b, int accumulate)                \
+        {                                                                                          \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag ", 0;\n"                         \
+                         "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.f16.f16 {" registers \
+                         "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"                                    \
+                         : __VA_ARGS__                                                             \
+                         : "l"(desc_a), "l"(desc_b), "r"(accumulate));                             \
+        }                                                                                          \
+    }
+
+WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D32(0),
+             WGMMA_D32(32), WGMMA_D32(64), WGMMA_D32(96));
+WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D32(0), WGMMA_D32(32));
+WGMMA_DEFINE(64, WGMMA_R32_0, "%32", "%33", "%34", WGMMA_D32(0));
+
+/* ---- barriers in shared memory ---------------------------------------------------------------- */
+
+static __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+
+static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrives once and adds the bytes that asynchronous copies will bring. */
+static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+                 "r"(bytes)
+                 : "memory");
+}
+
+/* Returns once the phase of that parity is complete. */
+static __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity)
+{
+    asm volatile("{\n.reg .pred p;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+                 "@p bra done;\n"
+                 "bra again;\n"
+                 "done:\n}\n" ::"r"(barrier),
+                 "r"(parity)
+                 : "memory");
+}
+
+/* Contiguous bytes from device to shared memory; counts towards the barrier. */
+static __device__ __forceinline__ void bulk_load(uint32_t destination, const void *source,
+                                                 uint32_t bytes, uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(destination),
+                 "l"(source), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+
+/* Registers a thread, from here to the end of the branch; a multiple of 8. */
+template <int kRegisters> static __device__ __forceinline__ void registers_shrink(void)
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+template <int kRegisters> static __device__ __forceinline__ void registers_grow(void)
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+#endif

@@ -1,0 +1,157 @@
+/* exec:COMMAND: a shell command that reads a case file and writes an output file. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness/case_file.h"
+#include "harness/implementation.h"
+
+struct exec_state {
+    struct problem problem;
+    struct params params;
+    char *command; /* as given, after "exec:" */
+    char folder[64];
+};
+
+static bool supports(const struct implementation *i, const struct problem *problem,
+                     const struct run_options *options, char *reason, size_t reason_size)
+{
+    (void)problem, (void)options;
+    if (strstr(i->name, "{case}") && strstr(i->name, "{output}"))
+        return true;
+    snprintf(reason, reason_size, "the command names no {case} or no {output}");
+    return false;
+}
+
+static void path_in(const struct exec_state *s, const char *name, char *path, size_t size)
+{
+    snprintf(path, size, "%s/%s", s->folder, name);
+}
+
+static void release(void *state)
+{
+    struct exec_state *s = state;
+    if (!s)
+        return;
+    char path[96];
+    if (s->folder[0]) {
+        path_in(s, "case.h5", path, sizeof path);
+        unlink(path);
+        path_in(s, "output.h5", path, sizeof path);
+        unlink(path);
+        rmdir(s->folder);
+    }
+    free(s->command);
+    free(s);
+}
+
+static enum status prepare(const struct implementation *i, const struct problem *problem,
+                           const struct params *params, const struct run_options *options,
+                           void **state, struct error *error)
+{
+    (void)options;
+    struct exec_state *s = calloc(1, sizeof *s);
+    *state = s;
+    if (!s || !(s->command = strdup(i->name + strlen("exec:"))))
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    s->problem = *problem;
+    s->params = *params;
+    snprintf(s->folder, sizeof s->folder, "%.40s/assay-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    if (!mkdtemp(s->folder)) {
+        const int e = errno;
+        s->folder[0] = 0;
+        return error_set(error, STATUS_ENVIRONMENT, "cannot make a temporary folder: %s",
+                         strerror(e));
+    }
+    return STATUS_OK;
+}
+
+static enum status write_case(const struct exec_state *s, const float *x, const char *path,
+                              struct error *error)
+{
+    struct case_writer *writer;
+    enum status status =
+        case_writer_create(&writer, path, &s->problem, NULL, CASE_EXPECTED_NONE, error);
+    if (status == STATUS_OK)
+        status = case_writer_params(writer, &s->params, error);
+    if (status == STATUS_OK)
+        status = case_writer_input(writer, x, s->problem.batch, error);
+    if (status == STATUS_OK)
+        status = case_writer_commit(writer, error);
+    case_writer_free(writer);
+    return status;
+}
+
+/* The command with every {case} and {output} replaced by a path in single quotes (the folder's name
+ * holds none). NULL when out of memory. */
+static char *expand(const char *command, const char *case_path, const char *output_path)
+{
+    const size_t longest = strlen(case_path) + strlen(output_path) + 2;
+    size_t marks = 1;
+    for (const char *p = command; *p; p++)
+        marks += *p == '{';
+    char *line = malloc(strlen(command) + marks * longest + 1), *out = line;
+    if (!line)
+        return NULL;
+    while (*command) {
+        const bool is_case = strncmp(command, "{case}", 6) == 0;
+        const bool is_output = strncmp(command, "{output}", 8) == 0;
+        if (is_case || is_output) {
+            out += sprintf(out, "'%s'", is_case ? case_path : output_path);
+            command += is_case ? 6 : 8;
+        } else {
+            *out++ = *command++;
+        }
+    }
+    *out = 0;
+    return line;
+}
+
+static enum status run(void *state, const float *x, float *y, struct error *error)
+{
+    const struct exec_state *s = state;
+    char case_path[96], output_path[96];
+    path_in(s, "case.h5", case_path, sizeof case_path);
+    path_in(s, "output.h5", output_path, sizeof output_path);
+    unlink(output_path);
+    enum status status = write_case(s, x, case_path, error);
+    if (status != STATUS_OK)
+        return status;
+    char *line = expand(s->command, case_path, output_path);
+    if (!line)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    const int code = system(line);
+    free(line);
+    if (code == -1)
+        return error_set(error, STATUS_ENVIRONMENT, "cannot start a shell: %s", strerror(errno));
+    if (WIFSIGNALED(code))
+        return error_set(error, STATUS_FAILED, "the command was ended by signal %d (%s)",
+                         WTERMSIG(code), strsignal(WTERMSIG(code)));
+    if (WEXITSTATUS(code) != 0)
+        return error_set(error, STATUS_FAILED, "the command exited with status %d",
+                         WEXITSTATUS(code));
+    struct output_file *output;
+    status = output_file_open(&output, output_path, &s->problem, error);
+    if (status == STATUS_OK)
+        status = output_file_read(output, 0, s->problem.batch, y, error);
+    output_file_free(output);
+    if (status == STATUS_BAD_INPUT) /* the implementation's doing, not the user's request */
+        error->status = status = STATUS_FAILED;
+    return status;
+}
+
+void implementation_exec_init(struct implementation *implementation, const char *name)
+{
+    *implementation = (struct implementation){.name = name,
+                                              .summary = "a shell command on case files",
+                                              .cls = CLASS_FP32,
+                                              .foreign = true,
+                                              .supports = supports,
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .release = release};
+}

@@ -1,0 +1,88 @@
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/command.h"
+#include "harness/machine.h"
+#include "harness/worker.h"
+
+static const struct command commands[] = {
+    {"info", "machine, CPU, GPUs, libraries, implementations", cmd_info},
+    {"golden", "make golden case files", cmd_golden},
+    {"verify", "run implementations on cases: a verdict for each", cmd_verify},
+    {"check", "compare an output file made elsewhere with a case", cmd_check},
+    {"bench", "verify, then time", cmd_bench},
+};
+#define COMMAND_COUNT (sizeof commands / sizeof *commands)
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int command_error(const struct error *error)
+{
+    fflush(stdout);
+    fprintf(stderr, "assay: %s\n", error->message);
+    return (int)error->status;
+}
+
+static void print_commands(FILE *to)
+{
+    fprintf(to, "usage: assay COMMAND [options]\n\n"
+                "Verifies and times implementations of\n"
+                "  y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias) + bias))\n\n"
+                "commands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "\n`assay help COMMAND` shows its options. Try: assay verify home@mb1\n");
+}
+
+static int unknown_command(const char *name)
+{
+    struct error error;
+    error_set(&error, STATUS_BAD_INPUT, "unknown command '%.40s': see 'assay help'", name);
+    return command_error(&error);
+}
+
+int main(int argc, char **argv)
+{
+    /* A reader that goes away ends the program at its next write, not in the middle of a file. */
+    signal(SIGPIPE, SIG_DFL);
+    /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    if (argc < 2) {
+        print_commands(stderr);
+        return STATUS_BAD_INPUT;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "worker") == 0)
+        return worker_main();
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
+        printf("assay %s (%s)\n", assay_version(), commit_get(NULL));
+        return STATUS_OK;
+    }
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        if (argc < 3) {
+            print_commands(stdout);
+            return STATUS_OK;
+        }
+        const struct command *command = find(argv[2]);
+        char *help[] = {(char *)"--help", NULL};
+        return command ? command->run(1, help) : unknown_command(argv[2]);
+    }
+    const struct command *command = find(name);
+    if (!command)
+        return unknown_command(name);
+    const int status = command->run(argc - 2, argv + 2);
+    if (fflush(stdout) != 0 && status == STATUS_OK) {
+        struct error error;
+        error_set(&error, STATUS_ENVIRONMENT, "cannot write the results to standard output");
+        return command_error(&error);
+    }
+    return status;
+}

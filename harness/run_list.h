@@ -1,0 +1,84 @@
+/* What verify and bench share: the cases and implementations of a run, and the walk over them. */
+#ifndef ASSAY_HARNESS_RUN_LIST_H
+#define ASSAY_HARNESS_RUN_LIST_H
+
+#include "harness/suite.h"
+#include "harness/trial.h"
+
+/* Options that both commands have, as given. */
+struct run_arguments {
+    const char *implementations; /* comma-separated; NULL: every one that is not slow */
+    const char *suite;
+    const char *filter; /* glob on the case's name; NULL: all */
+    const char *fill;
+    const char *cls;
+    const char *tolerance;
+    uint64_t seed;
+    int64_t threads, device;
+    double timeout_s;
+    const char *commit;
+};
+struct run_arguments run_arguments_default(void);
+
+#define RUN_OPTIONS(a)                                                                               \
+    {"impl",                                                                                         \
+     OPTION_STRING,                                                                                  \
+     &(a).implementations,                                                                           \
+     "NAME,...",                                                                                     \
+     "implementations (default: all that are not slow)",                                             \
+     0,                                                                                              \
+     0},                                                                                             \
+        {"suite", OPTION_STRING, &(a).suite, "FILE", "also the cases of a suite", 0, 0},             \
+        {"filter", OPTION_STRING, &(a).filter, "GLOB", "only cases whose name matches", 0, 0},       \
+        {"fill", OPTION_STRING, &(a).fill, "NAME", "how descriptors are filled", 0, 0},              \
+        {"seed", OPTION_SEED, &(a).seed, "N", "seed of the fill, or 'random' (default 1)", 0, 0},    \
+        {"tolerance",                                                                                \
+         OPTION_STRING,                                                                              \
+         &(a).tolerance,                                                                             \
+         "RULE",                                                                                     \
+         "derived (default), or ATOL,RTOL",                                                          \
+         0,                                                                                          \
+         0},                                                                                         \
+        {"class",                                                                                    \
+         OPTION_STRING,                                                                              \
+         &(a).cls,                                                                                   \
+         "NAME",                                                                                     \
+         "class claimed by exec: and plugin:, and allowed to gpu-auto",                              \
+         0,                                                                                          \
+         0},                                                                                         \
+        {"threads", OPTION_INTEGER, &(a).threads, "N", "CPU threads (default: all cores)", 1, 4096}, \
+        {"device", OPTION_INTEGER, &(a).device, "N", "CUDA device (default 0)", 0, 1024},            \
+    {                                                                                                \
+        "timeout", OPTION_REAL, &(a).timeout_s, "S", "seconds for one step (default 600)", 0.001,    \
+            1e9                                                                                      \
+    }
+
+struct run_list {
+    struct run_arguments arguments;
+    struct trial_options options;
+    const struct fill *fill;
+    struct suite cases;
+    char **implementations;
+    size_t implementation_count;
+};
+
+/* Checks all that can be checked before anything runs. `words`: the cases of the command line. */
+enum status run_list_init(struct run_list *list, const struct run_arguments *arguments,
+                          char **words, int word_count, struct error *error);
+void run_list_release(struct run_list *list);
+
+/* Called for each trial as soon as it is over; false stops the walk. */
+typedef bool (*run_visit)(void *context, const struct case_source *source,
+                          const struct trial *trial);
+
+/* Walks cases x implementations. A case that cannot be read is reported on stderr and the walk goes
+ * on; the status is the first such error's, so that the program says so at the end. A case that
+ * holds a wrong /expected fails for each implementation. */
+enum status run_list_walk(const struct run_list *list, const struct measurement_plan *plan,
+                          run_visit visit, void *context, struct error *error);
+
+/* The one line that runs a trial again: `assay verify ...`. */
+void run_reproduce(const struct run_list *list, const struct case_source *source,
+                   const struct trial *trial, const char *command, char *line, size_t size);
+
+#endif

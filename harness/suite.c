@@ -1,0 +1,132 @@
+#include "harness/suite.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ref/fill.h"
+
+enum status suite_add(struct suite *s, const char *name, const char *text, struct error *error)
+{
+    struct suite_entry *grown = realloc(s->entries, (s->count + 1) * sizeof *s->entries);
+    if (!grown)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory for a suite");
+    s->entries = grown;
+    grown += s->count;
+    *grown = (struct suite_entry){.name = strdup(name), .text = strdup(text)};
+    s->count++;
+    if (!grown->name || !grown->text)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory for a suite");
+    return STATUS_OK;
+}
+
+void suite_release(struct suite *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->entries[i].name);
+        free(s->entries[i].text);
+    }
+    free(s->entries);
+    *s = (struct suite){0};
+}
+
+/* One `key=value`. */
+static enum status set_key(struct suite_entry *e, const char *word, struct error *error)
+{
+    const struct fill *fill;
+    if (strncmp(word, "fill=", 5) == 0) {
+        const enum status status = fill_find(word + 5, &fill, error);
+        if (status == STATUS_OK)
+            snprintf(e->fill, sizeof e->fill, "%s", fill->name);
+        return status;
+    }
+    if (strncmp(word, "seed=", 5) == 0 && word[5] >= '0' && word[5] <= '9') {
+        char *end;
+        errno = 0;
+        e->seed = strtoull(word + 5, &end, 10);
+        e->has_seed = true;
+        if (*end == 0 && errno == 0)
+            return STATUS_OK;
+    }
+    return error_set(error, STATUS_BAD_INPUT, "'%.60s' is not understood: fill=NAME or seed=N",
+                     word);
+}
+
+static enum status add_glob(struct suite *s, const char *name, const char *pattern,
+                            struct error *error)
+{
+    glob_t found;
+    if (glob(pattern, 0, NULL, &found) != 0)
+        return error_set(error, STATUS_BAD_INPUT, "no file matches '%.200s'", pattern);
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < found.gl_pathc && status == STATUS_OK; i++) {
+        const char *path = found.gl_pathv[i], *slash = strrchr(path, '/');
+        const char *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+        const char *star = strchr(name, '*');
+        char full[512];
+        snprintf(full, sizeof full, "%.*s%.*s%s", star ? (int)(star - name) : (int)strlen(name),
+                 name, dot ? (int)(dot - base) : (int)strlen(base), base, star ? star + 1 : "");
+        status = suite_add(s, full, path, error);
+    }
+    globfree(&found);
+    return status;
+}
+
+static enum status add_line(struct suite *s, char *line, const char *path, struct error *error)
+{
+    char *save, *name = strtok_r(line, " \t\r\n", &save);
+    if (!name || name[0] == '#')
+        return STATUS_OK;
+    char *text = strtok_r(NULL, " \t\r\n", &save), beside[1024];
+    if (!text)
+        return error_set(error, STATUS_BAD_INPUT, "'%.60s' has no case behind it", name);
+    const bool is_glob = strncmp(text, "glob:", 5) == 0;
+    if (is_glob)
+        text += 5;
+    if ((is_glob || strstr(text, ".h5")) && text[0] != '/') {
+        const char *slash = strrchr(path, '/');
+        snprintf(beside, sizeof beside, "%.*s%s", slash ? (int)(slash - path + 1) : 0, path, text);
+        text = beside;
+    }
+    const size_t first = s->count;
+    enum status status = is_glob ? add_glob(s, name, text, error) : suite_add(s, name, text, error);
+    for (char *word; status == STATUS_OK && (word = strtok_r(NULL, " \t\r\n", &save));)
+        for (size_t i = first; i < s->count && status == STATUS_OK; i++)
+            status = set_key(&s->entries[i], word, error);
+    for (size_t i = 0; i < first && status == STATUS_OK; i++)
+        if (strcmp(s->entries[i].name, s->entries[first].name) == 0)
+            status = error_set(error, STATUS_BAD_INPUT, "the name '%.60s' stands twice",
+                               s->entries[i].name);
+    return status;
+}
+
+enum status suite_read(struct suite *s, const char *path, struct error *error)
+{
+    FILE *file = fopen(path, "r");
+    struct stat info;
+    if (!file)
+        return error_set(error, STATUS_BAD_INPUT, "cannot read suite '%.200s': %s", path,
+                         strerror(errno));
+    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
+        fclose(file);
+        return error_set(error, STATUS_BAD_INPUT, "suite '%.200s' is not a file", path);
+    }
+    char *line = NULL;
+    size_t size = 0;
+    int number = 0;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && getline(&line, &size, file) >= 0) {
+        number++;
+        status = add_line(s, line, path, error);
+        if (status != STATUS_OK)
+            error_prefix(error, "%.200s:%d", path, number);
+    }
+    free(line);
+    fclose(file);
+    if (status == STATUS_OK && s->count == 0)
+        return error_set(error, STATUS_BAD_INPUT, "suite '%.200s' names no case", path);
+    return status;
+}

@@ -1,0 +1,38 @@
+#include "harness/tally.h"
+
+#include <stdio.h>
+
+void tally_add(struct tally *tally, const struct trial *trial)
+{
+    tally->counts[trial->verdict]++;
+}
+
+void tally_print_verdict(const struct trial *t, const char *case_name)
+{
+    const char *mark = t->verdict == VERDICT_PASS       ? "✓"
+                       : t->verdict == VERDICT_SKIPPED  ? "-"
+                       : t->verdict == VERDICT_MARGINAL ? "~"
+                                                        : "✗";
+    printf("%s %-8s  %-20s  %-24s", mark, verdict_name(t->verdict), t->implementation, case_name);
+}
+
+void tally_print(const struct tally *tally)
+{
+    const char *separator = "";
+    for (int v = 0; v <= VERDICT_SKIPPED; v++)
+        if (tally->counts[v] > 0) {
+            printf("%s%lld %s", separator, (long long)tally->counts[v],
+                   verdict_name((enum verdict)v));
+            separator = ", ";
+        }
+    printf("\n");
+}
+
+int tally_status(const struct tally *tally)
+{
+    return tally->counts[VERDICT_FAIL] + tally->counts[VERDICT_CRASHED] +
+                       tally->counts[VERDICT_TIMEOUT] >
+                   0
+               ? STATUS_FAILED
+               : STATUS_OK;
+}

@@ -1,0 +1,22 @@
+/* Verdicts counted and printed: what verify, bench and check share. */
+#ifndef ASSAY_HARNESS_TALLY_H
+#define ASSAY_HARNESS_TALLY_H
+
+#include "harness/trial.h"
+
+struct tally {
+    int64_t counts[VERDICT_SKIPPED + 1];
+};
+
+void tally_add(struct tally *tally, const struct trial *trial);
+
+/* The first columns of a line: mark, verdict, implementation, case. */
+void tally_print_verdict(const struct trial *trial, const char *case_name);
+
+/* "3 pass, 1 fail". */
+void tally_print(const struct tally *tally);
+
+/* STATUS_FAILED when anything failed, crashed or timed out. */
+int tally_status(const struct tally *tally);
+
+#endif

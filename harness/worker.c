@@ -1,0 +1,213 @@
+#include "harness/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness/clock.h"
+#include "harness/worker_protocol.h"
+
+struct worker {
+    pid_t pid; /* 0: reaped */
+    int socket;
+};
+
+bool worker_alive(const struct worker *worker)
+{
+    return worker && worker->pid != 0;
+}
+
+/* Kills the whole process group, so that nothing the implementation started outlives it. */
+static int end_process(struct worker *w)
+{
+    int status = 0;
+    kill(-w->pid, SIGKILL);
+    kill(w->pid, SIGKILL);
+    while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    w->pid = 0;
+    return status;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    if (w->socket >= 0)
+        close(w->socket);
+    if (w->pid != 0)
+        end_process(w);
+    free(w);
+}
+
+/* In the child, before exec: only async-signal-safe calls. */
+static void become_worker(int socket, pid_t parent)
+{
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) /* it died before the line above */
+        _exit(3);
+    if (socket == WORKER_SOCKET)
+        fcntl(socket, F_SETFD, 0);
+    else if (dup2(socket, WORKER_SOCKET) < 0)
+        _exit(3);
+    /* Whatever an implementation prints must not mix with results. */
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    const int nothing = open("/dev/null", O_RDONLY);
+    if (nothing >= 0)
+        dup2(nothing, STDIN_FILENO);
+    static char *const argv[] = {(char *)"assay", (char *)"worker", NULL};
+    execv("/proc/self/exe", argv);
+    _exit(3);
+}
+
+enum status worker_create(struct worker **worker, const char *implementation,
+                          const struct run_options *options, struct error *error)
+{
+    *worker = NULL;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_set(error, STATUS_ENVIRONMENT, "cannot make a socket pair: %s",
+                         strerror(errno));
+    struct worker *w = calloc(1, sizeof *w);
+    const pid_t parent = getpid();
+    const pid_t pid = w ? fork() : -1;
+    if (pid == 0)
+        become_worker(pair[1], parent);
+    close(pair[1]);
+    if (pid < 0) {
+        const int e = errno;
+        close(pair[0]);
+        free(w);
+        return error_set(error, STATUS_ENVIRONMENT, "cannot start a process: %s", strerror(e));
+    }
+    setpgid(pid, pid); /* as the child does: whoever comes first */
+    w->pid = pid;
+    w->socket = pair[0];
+    struct worker_request request = {.verb = VERB_START, .options = *options};
+    snprintf(request.implementation, sizeof request.implementation, "%s", implementation);
+    if (send(w->socket, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request) {
+        const int e = errno;
+        worker_free(w);
+        return error_set(error, STATUS_ENVIRONMENT, "cannot speak to a new process: %s",
+                         strerror(e));
+    }
+    *worker = w;
+    return STATUS_OK;
+}
+
+/* Sends a request, with a file descriptor where fd >= 0. */
+static bool send_request(int socket, const struct worker_request *request, int fd)
+{
+    struct iovec iov = {.iov_base = (void *)request, .iov_len = sizeof *request};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)sizeof *request;
+}
+
+static void describe_end(struct worker *w, struct worker_answer *answer)
+{
+    /* The process may be ending by itself just now; its own status tells more than our signal. */
+    int status = 0;
+    for (int tries = 0; tries < 200; tries++) {
+        const pid_t done = waitpid(w->pid, &status, WNOHANG);
+        if (done == w->pid) {
+            kill(-w->pid, SIGKILL);
+            w->pid = 0;
+            break;
+        }
+        const struct timespec wait = {.tv_nsec = 10000000};
+        nanosleep(&wait, NULL);
+    }
+    if (w->pid != 0)
+        status = end_process(w);
+    answer->outcome = WORKER_CRASHED;
+    if (WIFSIGNALED(status))
+        snprintf(answer->message, sizeof answer->message, "ended by signal %d (%s)",
+                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        snprintf(answer->message, sizeof answer->message,
+                 "exited with status %d before it had answered", WEXITSTATUS(status));
+}
+
+/* Sends a request and waits for the answer, the end of the process, or the end of the time. */
+static void ask(struct worker *w, const struct worker_request *request, int fd, double timeout_s,
+                struct worker_answer *answer)
+{
+    *answer = (struct worker_answer){.outcome = WORKER_CRASHED};
+    if (!send_request(w->socket, request, fd)) {
+        describe_end(w, answer);
+        return;
+    }
+    const double deadline = clock_seconds() + timeout_s;
+    for (;;) {
+        const double left = deadline - clock_seconds();
+        struct pollfd poller = {.fd = w->socket, .events = POLLIN};
+        const int ready = poll(&poller, 1,
+                               left <= 0.0  ? 0
+                               : left < 1e6 ? (int)(left * 1e3) + 1
+                                            : -1);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready == 0 && left <= 0.0) {
+            end_process(w);
+            answer->outcome = WORKER_TIMEOUT;
+            snprintf(answer->message, sizeof answer->message, "killed after %g s", timeout_s);
+            return;
+        }
+        if (ready == 0)
+            continue;
+        struct worker_answer got;
+        const ssize_t n = recv(w->socket, &got, sizeof got, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != (ssize_t)sizeof got) {
+            describe_end(w, answer);
+            return;
+        }
+        got.message[sizeof got.message - 1] = 0;
+        *answer = got;
+        return;
+    }
+}
+
+void worker_prepare(struct worker *w, const struct arena *arena, double timeout_s,
+                    struct worker_answer *answer)
+{
+    const struct worker_request request = {.verb = VERB_PREPARE, .problem = arena->problem};
+    ask(w, &request, arena->fd, timeout_s, answer);
+}
+
+void worker_run(struct worker *w, double timeout_s, struct worker_answer *answer)
+{
+    const struct worker_request request = {.verb = VERB_RUN};
+    ask(w, &request, -1, timeout_s, answer);
+}
+
+void worker_measure(struct worker *w, const struct measurement_plan *plan, double timeout_s,
+                    struct worker_answer *answer)
+{
+    const struct worker_request request = {.verb = VERB_MEASURE, .plan = *plan};
+    ask(w, &request, -1, timeout_s, answer);
+}

@@ -1,0 +1,55 @@
+/* A worker: the process in which an implementation under test runs.
+ *
+ * The program starts itself again (`assay worker`, never typed by a person) in a process group of
+ * its own, and speaks with it over a socket; tensors lie in an arena that both map. Whatever the
+ * implementation does to its process (crash, hang, exit, corrupt its heap) ends that process and
+ * nothing else. A fresh program, not a fork, because neither OpenMP nor CUDA survives one. */
+#ifndef ASSAY_HARNESS_WORKER_H
+#define ASSAY_HARNESS_WORKER_H
+
+#include "harness/arena.h"
+#include "harness/implementation.h"
+
+struct worker;
+
+enum worker_outcome {
+    WORKER_DONE,        /* the answer is valid */
+    WORKER_UNSUPPORTED, /* the implementation does not do this problem, or not here; message says */
+    WORKER_FAILED,      /* the implementation reported an error; message says */
+    WORKER_CRASHED,     /* the process ended; message names the signal or the exit status */
+    WORKER_TIMEOUT,     /* killed after timeout_s */
+};
+
+struct worker_answer {
+    enum worker_outcome outcome;
+    enum status status; /* of a WORKER_FAILED: STATUS_ENVIRONMENT or STATUS_FAILED */
+    char message[1024];
+    double seconds; /* inside the implementation, by a host clock */
+};
+
+/* Starts a process for one implementation. STATUS_ENVIRONMENT when it can't be started. */
+enum status worker_create(struct worker **worker, const char *implementation,
+                          const struct run_options *options, struct error *error);
+
+/* Ends the process, by force where it does not go. NULL is legal. */
+void worker_free(struct worker *worker);
+
+/* False once the process is gone: a new worker must be made. */
+bool worker_alive(const struct worker *worker);
+
+/* Shares the arena and prepares the implementation for its problem and parameters; replaces what
+ * was prepared before. */
+void worker_prepare(struct worker *worker, const struct arena *arena, double timeout_s,
+                    struct worker_answer *answer);
+
+/* y = model(x) in the arena; fills arena->measurement's stage times and note. */
+void worker_run(struct worker *worker, double timeout_s, struct worker_answer *answer);
+
+/* Times; the samples are in arena->measurement, the last run's output in y. */
+void worker_measure(struct worker *worker, const struct measurement_plan *plan, double timeout_s,
+                    struct worker_answer *answer);
+
+/* The other side: the body of `assay worker`. Returns the exit status. */
+int worker_main(void);
+
+#endif
