@@ -78,6 +78,8 @@ def parse_arguments(words):
         name, equals, text = word.partition("=")
         if not equals or not name.isidentifier():
             raise BadInput(f"--init '{word}': wanted name=value")
+        if name in arguments:
+            raise BadInput(f"--init '{word}': '{name}' is given twice")
         try:
             arguments[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -482,7 +482,17 @@ def section_files(options, tally, folder):
         ["--module", module, "--input", module],
         ["--module", module, "--init", "stride"],
         ["--state-dict", checkpoint, "--input", batch],
-        ["--state-dict", checkpoint, "--input", batch, "--init", "output_padding=9", *init],
+        [
+            "--state-dict",
+            checkpoint,
+            "--input",
+            batch,
+            "--init",
+            "output_padding=2",
+            *init[:2],
+            init[3],
+        ],
+        ["--state-dict", checkpoint, "--input", batch, "--init", "stride=1", *init],
         ["--state-dict", batch, "--input", batch, "--init", *init],
     )
     for words in bad:
