@@ -58,7 +58,7 @@ static bool visit(void *context, const struct case_source *source, const struct 
     if (!t.measurement.device[0] && t.measured)
         t.measurement.ceiling_gflops =
             t.cls == CLASS_FP64 ? b->ceilings.dgemm_gflops : b->ceilings.sgemm_gflops;
-    if (!b->json) {
+    if (!b->json && (t.verdict != VERDICT_SKIPPED || b->record.list->arguments.implementations)) {
         print_times(source, &t);
         fflush(stdout);
     }
@@ -136,6 +136,8 @@ int cmd_bench(int argc, char **argv)
     }
     status = run_list_walk(&list, &plan, visit, &b, &error);
     run_list_release(&list);
+    if (!json)
+        tally_print(&b.tally);
     if (status == STATUS_OK)
         status = b.status;
     if (status != STATUS_OK)

@@ -1,10 +1,16 @@
 #include "harness/tally.h"
 
 #include <stdio.h>
+#include <string.h>
 
 void tally_add(struct tally *tally, const struct trial *trial)
 {
     tally->counts[trial->verdict]++;
+    if (trial->verdict != VERDICT_SKIPPED)
+        return;
+    if (tally->skip_reason[0] == 0)
+        snprintf(tally->skip_reason, sizeof tally->skip_reason, "%.255s", trial->reason);
+    tally->more_reasons |= strncmp(tally->skip_reason, trial->reason, 255) != 0;
 }
 
 void tally_print_verdict(const struct trial *t, const char *case_name)
@@ -25,6 +31,8 @@ void tally_print(const struct tally *tally)
                    verdict_name((enum verdict)v));
             separator = ", ";
         }
+    if (tally->skip_reason[0])
+        printf(" (%s%s)", tally->skip_reason, tally->more_reasons ? ", and other reasons" : "");
     printf("\n");
 }
 

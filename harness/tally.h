@@ -6,6 +6,8 @@
 
 struct tally {
     int64_t counts[VERDICT_SKIPPED + 1];
+    char skip_reason[256]; /* the first one's */
+    bool more_reasons;     /* others were skipped for other reasons */
 };
 
 void tally_add(struct tally *tally, const struct trial *trial);
@@ -13,7 +15,7 @@ void tally_add(struct tally *tally, const struct trial *trial);
 /* The first columns of a line: mark, verdict, implementation, case. */
 void tally_print_verdict(const struct trial *trial, const char *case_name);
 
-/* "3 pass, 1 fail". */
+/* "3 pass, 1 fail, 10 skipped (no CUDA device)". */
 void tally_print(const struct tally *tally);
 
 /* STATUS_FAILED when anything failed, crashed or timed out. */
