@@ -119,6 +119,80 @@ $(OBJ)/%.o: %.cu
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
 
+# ---- tests -----------------------------------------------------------------------------------------
+
+UNIT_SRC := $(wildcard tests/test_*.c)
+UNIT_BIN := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
+SCRIPTS := $(wildcard tests/test_*.sh)
+
+$(OBJ)/tests/%.o: CPPFLAGS += $(HDF5_CFLAGS)
+$(BUILD)/tests/%: $(OBJ)/tests/%.o $(REF_OBJ) $(LIB_OBJ) $(GPU_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+.SECONDARY: $(UNIT_SRC:%.c=$(OBJ)/%.o)
+
+.PHONY: test
+test: deps ## run all tests (installs what is missing first)
+	$(Q)$(MAKE) --no-print-directory check
+
+# `test` without installing anything.
+.PHONY: check
+check: $(BIN) $(UNIT_BIN)
+	$(Q)ASSAY=$(abspath $(BIN)) BUILD=$(BUILD) tests/run.sh $(UNIT_BIN) $(SCRIPTS)
+
+.PHONY: sanitize
+sanitize: deps ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(MAKE) --no-print-directory ASAN=1 CUDA=0 check
+
+FUZZ_SECONDS ?= 60
+FUZZ_CLANG ?= clang
+.PHONY: fuzz
+fuzz: deps ## fuzz the case-file reader and the descriptor (FUZZ_SECONDS each, default 60)
+	$(Q)$(MAKE) --no-print-directory CUDA=0 CC=$(FUZZ_CLANG) BUILD=build/fuzz \
+	    CFLAGS='$(FUZZ_CFLAGS)' LDFLAGS='$(FUZZ_LDFLAGS)' fuzz-run
+FUZZ_CFLAGS := -std=c11 -O1 -g -fopenmp -fsanitize=fuzzer-no-link,address,undefined
+FUZZ_LDFLAGS := -fopenmp -fsanitize=fuzzer,address,undefined
+FUZZ_BIN := $(patsubst tests/fuzz_%.c,$(BUILD)/fuzz_%,$(filter-out tests/fuzz_seeds.c,$(wildcard tests/fuzz_*.c)))
+$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz_%.o $(REF_OBJ) $(LIB_OBJ) $(GPU_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+.PHONY: fuzz-run
+fuzz-run: $(FUZZ_BIN)
+	$(Q)for f in $(FUZZ_BIN); do \
+	    mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 $$f.corpus || exit 1; \
+	done
+
+.PHONY: test-pytorch
+test-pytorch: deps ## cross-checks against PyTorch, in a virtual environment that it makes
+	$(Q)test -x .venv/bin/python || python3 -m venv .venv
+	$(Q).venv/bin/python -m pip install -q -r tests/requirements-pytorch.txt
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)ASSAY=$(abspath $(BIN)) .venv/bin/python tests/test_pytorch.py
+
+# ---- jobs ------------------------------------------------------------------------------------------
+
+.PHONY: deps
+deps: ## install what is missing (apt), or say what to type
+	$(Q)CUDA=$(CUDA) tests/deps.sh
+
+.PHONY: demo
+demo: deps ## the home case on this machine: verified, timed, in a table
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(BIN) bench --budget 5 home
+
+.PHONY: bench
+bench: all ## time every implementation on the home case and append records to results/
+	$(Q)$(BIN) bench --fill kernelbench --record results/bench.jsonl home home@mb8 home@mb1
+
+.PHONY: lint
+lint: ## folder rules, format, scripts
+	$(Q)tests/lint.sh
+
+.PHONY: format
+format: ## clang-format every C and CUDA source
+	$(Q)clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-zA-Z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | \

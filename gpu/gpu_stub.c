@@ -86,6 +86,24 @@ int64_t gpu_plan_slice(const struct gpu_plan *plan)
     return 0;
 }
 
+const struct problem *gpu_plan_problem(const struct gpu_plan *plan)
+{
+    (void)plan;
+    return NULL;
+}
+
+const struct gpu_variant *gpu_plan_variant(const struct gpu_plan *plan)
+{
+    (void)plan;
+    return NULL;
+}
+
+int gpu_plan_device(const struct gpu_plan *plan)
+{
+    (void)plan;
+    return 0;
+}
+
 enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, int64_t images,
                          void *stream, struct error *error)
 {
@@ -105,5 +123,79 @@ enum status gpu_plan_run_host(struct gpu_plan *plan, const float *x, float *y, d
     (void)y;
     (void)h2d_s;
     (void)d2h_s;
+    return refuse(error);
+}
+
+enum status gpu_plan_profile(struct gpu_plan *plan, struct error *error)
+{
+    (void)plan;
+    return refuse(error);
+}
+
+enum status gpu_ceilings_measure(int device, struct gpu_ceilings *ceilings, struct error *error)
+{
+    (void)device;
+    memset(ceilings, 0, sizeof *ceilings);
+    return refuse(error);
+}
+
+double gpu_floor(const struct problem *problem, int64_t images, const struct gpu_variant *variant,
+                 const struct gpu_ceilings *ceilings, const char **bound_by)
+{
+    (void)problem;
+    (void)images;
+    (void)variant;
+    (void)ceilings;
+    *bound_by = "";
+    return 0.0;
+}
+
+enum status gpu_timing_create(struct gpu_timing **timing, struct gpu_plan *plan, const float *x,
+                              struct error *error)
+{
+    (void)plan;
+    (void)x;
+    *timing = NULL;
+    return refuse(error);
+}
+
+void gpu_timing_free(struct gpu_timing *timing)
+{
+    (void)timing;
+}
+
+enum status gpu_timing_sample(struct gpu_timing *timing, struct error *error)
+{
+    (void)timing;
+    return refuse(error);
+}
+
+enum status gpu_timing_run(struct gpu_timing *timing, const struct gpu_timing_rule *rule,
+                           struct error *error)
+{
+    (void)timing;
+    (void)rule;
+    return refuse(error);
+}
+
+const struct gpu_timing_result *gpu_timing_result(struct gpu_timing *timing,
+                                                  const struct gpu_ceilings *ceilings)
+{
+    (void)timing;
+    (void)ceilings;
+    return NULL;
+}
+
+int gpu_timing_outputs(const struct gpu_timing *timing)
+{
+    (void)timing;
+    return 0;
+}
+
+enum status gpu_timing_output(struct gpu_timing *timing, int index, float *y, struct error *error)
+{
+    (void)timing;
+    (void)index;
+    (void)y;
     return refuse(error);
 }

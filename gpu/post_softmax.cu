@@ -12,7 +12,7 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     const struct conv_transpose *conv = (const struct conv_transpose *)context->state;
     enum status status = conv_transpose_launch(conv, d_x, d_y, images, stream, error);
     if (status == STATUS_OK)
-        status = softmax_pass_launch(context, d_y, images, false, stream, error);
+        status = softmax_pass_launch(context, d_y, images, false, false, stream, error);
     if (status == STATUS_OK)
         status = add_scale_sigmoid_launch(context, d_y, images, stream, error);
     return status;

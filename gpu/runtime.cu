@@ -78,7 +78,7 @@ enum status gpu_device_info_get(int device, struct gpu_device_info *info, struct
     enum status status = device_properties(device, &p, error);
     if (status != STATUS_OK)
         return status;
-    snprintf(info->name, sizeof info->name, "%s", p->name);
+    snprintf(info->name, sizeof info->name, "%.127s", p->name);
     {
         const unsigned char *u = (const unsigned char *)p->uuid.bytes;
         int n = snprintf(info->uuid, sizeof info->uuid, "GPU-");
@@ -130,7 +130,7 @@ bool gpu_variant_supports(const struct gpu_variant *variant, const struct proble
     const struct cudaDeviceProp *p;
     struct error error;
     if (device_properties(device, &p, &error) != STATUS_OK) {
-        snprintf(reason, reason_size, "%s", error.message);
+        snprintf(reason, reason_size, "%.500s", error.message);
         return false;
     }
     if (p->major < 8) {

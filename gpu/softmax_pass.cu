@@ -22,7 +22,7 @@
 
 struct pass_args {
     float *y;
-    const float *bias;
+    const float *conv_bias, *bias;
     int64_t pixels, plane, image; /* image: elements of one image of y */
     int channels;
     float scale;
@@ -65,7 +65,7 @@ static __device__ __forceinline__ void store_values(const pass_args &args, float
     }
 }
 
-template <int VALUES>
+template <int VALUES, bool CONV_BIAS>
 static __device__ __forceinline__ void load_values(const pass_args &args, const float *from,
                                                    int first, int step, bool real,
                                                    float (&value)[VALUES])
@@ -75,6 +75,11 @@ static __device__ __forceinline__ void load_values(const pass_args &args, const 
         value[j] = real && first + j * step < args.channels ? *from : -INFINITY;
         from += step * args.plane;
     }
+    if (CONV_BIAS)
+#pragma unroll
+        for (int j = 0; j < VALUES; j++)
+            if (first + j * step < args.channels)
+                value[j] += args.conv_bias[first + j * step];
 }
 
 /* This thread's pixel in y; false where there is none. */
@@ -96,7 +101,7 @@ static __device__ __forceinline__ bool pass_pixel(const pass_args &args, int px,
 }
 
 /* All channels of a pixel in registers: channels <= VALUES * shares. */
-template <int VALUES, bool FINISH>
+template <int VALUES, bool CONV_BIAS, bool FINISH>
 __global__ void __launch_bounds__(VALUES > 8 ? PASS_MAX_THREADS : 256)
     softmax_pass_kernel(const __grid_constant__ pass_args args)
 {
@@ -107,7 +112,7 @@ __global__ void __launch_bounds__(VALUES > 8 ? PASS_MAX_THREADS : 256)
     at += g * args.plane;
 
     float value[VALUES], largest = -INFINITY, sum = 0.0f;
-    load_values(args, at, g, args.shares, real, value);
+    load_values<VALUES, CONV_BIAS>(args, at, g, args.shares, real, value);
 #pragma unroll
     for (int j = 0; j < VALUES; j++)
         largest = fmaxf(largest, value[j]);
@@ -123,7 +128,7 @@ __global__ void __launch_bounds__(VALUES > 8 ? PASS_MAX_THREADS : 256)
 }
 
 /* Any number of channels, VALUES * shares at a time, each read twice. */
-template <int VALUES, bool FINISH>
+template <int VALUES, bool CONV_BIAS, bool FINISH>
 __global__ void __launch_bounds__(PASS_MAX_THREADS)
     softmax_pass_wide_kernel(const __grid_constant__ pass_args args)
 {
@@ -136,7 +141,8 @@ __global__ void __launch_bounds__(PASS_MAX_THREADS)
 
     float value[VALUES], largest = -INFINITY, sum = 0.0f;
     for (int first = 0; first < args.channels; first += block) {
-        load_values(args, at + first * args.plane, first + g, args.shares, real, value);
+        load_values<VALUES, CONV_BIAS>(args, at + first * args.plane, first + g, args.shares, real,
+                                       value);
         float larger = largest;
 #pragma unroll
         for (int j = 0; j < VALUES; j++)
@@ -155,7 +161,8 @@ __global__ void __launch_bounds__(PASS_MAX_THREADS)
     sum = across_shares<false>(sum, shared, px, args.width, args.shares);
     const float inverse = fast_reciprocal(sum);
     for (int first = 0; first < args.channels; first += block) {
-        load_values(args, at + first * args.plane, first + g, args.shares, real, value);
+        load_values<VALUES, CONV_BIAS>(args, at + first * args.plane, first + g, args.shares, real,
+                                       value);
 #pragma unroll
         for (int j = 0; j < VALUES; j++)
             value[j] = fast_exp(value[j] - origin);
@@ -167,23 +174,26 @@ __global__ void __launch_bounds__(PASS_MAX_THREADS)
 /* Shapes by the channels they hold; the last takes the rest, wide. */
 struct pass_shape {
     int channels, width, shares;
-    void (*softmax)(const pass_args);
-    void (*finish)(const pass_args);
+    void (*kernel[2][2])(const pass_args); /* [add conv_bias][finish] */
 };
 
+#define NARROW(values)                                                                             \
+    {{softmax_pass_kernel<values, false, false>, softmax_pass_kernel<values, false, true>},        \
+     {softmax_pass_kernel<values, true, false>, softmax_pass_kernel<values, true, true>}}
+#define WIDE(values)                                                                               \
+    {{softmax_pass_wide_kernel<values, false, false>,                                              \
+      softmax_pass_wide_kernel<values, false, true>},                                              \
+     {softmax_pass_wide_kernel<values, true, false>, softmax_pass_wide_kernel<values, true, true>}}
+
 static const struct pass_shape shapes[] = {
-    {8, 256, 1, softmax_pass_kernel<8, false>, softmax_pass_kernel<8, true>},
-    {32, 256, 1, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {64, 128, 2, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {128, 64, 4, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {256, 64, 8, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {512, 32, 16, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {1024, 32, 32, softmax_pass_kernel<32, false>, softmax_pass_kernel<32, true>},
-    {0, 32, 32, softmax_pass_wide_kernel<32, false>, softmax_pass_wide_kernel<32, true>},
+    {8, 256, 1, NARROW(8)},    {32, 256, 1, NARROW(32)},   {64, 128, 2, NARROW(32)},
+    {128, 64, 4, NARROW(32)},  {256, 64, 8, NARROW(32)},   {512, 32, 16, NARROW(32)},
+    {1024, 32, 32, NARROW(32)}, {0, 32, 32, WIDE(32)},
 };
 
 enum status softmax_pass_launch(const struct variant_context *context, float *d_y, int64_t images,
-                                bool finish, cudaStream_t stream, struct error *error)
+                                bool add_conv_bias, bool finish, cudaStream_t stream,
+                                struct error *error)
 {
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
@@ -192,6 +202,7 @@ enum status softmax_pass_launch(const struct variant_context *context, float *d_
         shape++;
     const int64_t plane = problem_output_h(p) * problem_output_w(p);
     const pass_args args = {.y = d_y,
+                            .conv_bias = context->d_conv_bias,
                             .bias = context->d_bias,
                             .pixels = images * plane,
                             .plane = plane,
@@ -205,8 +216,8 @@ enum status softmax_pass_launch(const struct variant_context *context, float *d_
         return error_set(error, STATUS_UNSUPPORTED,
                          "%lld pixels are more than a grid holds; use a smaller batch",
                          (long long)args.pixels);
-    (finish ? shape->finish : shape->softmax)<<<(unsigned)blocks, shape->width * shape->shares, 0,
-                                                stream>>>(args);
+    shape->kernel[add_conv_bias][finish]<<<(unsigned)blocks, shape->width * shape->shares, 0,
+                                           stream>>>(args);
     CHECK_LAUNCH("softmax_pass_kernel");
 out:
     return status;

@@ -5,8 +5,10 @@
 
 #include "gpu/variant.h"
 
-/* y = softmax(y), or, with finish, y = sigmoid(scale * (softmax(y) + bias)). */
+/* y = softmax(y), or, with finish, y = sigmoid(scale * (softmax(y) + bias)). With add_conv_bias,
+ * conv_bias is added to y first. */
 enum status softmax_pass_launch(const struct variant_context *context, float *d_y, int64_t images,
-                                bool finish, cudaStream_t stream, struct error *error);
+                                bool add_conv_bias, bool finish, cudaStream_t stream,
+                                struct error *error);
 
 #endif

@@ -1,0 +1,618 @@
+#include "gpu/cudnn.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/cuda_check.h"
+#include "gpu/library.h"
+#include "gpu/random_fill.cuh"
+
+/* ---- what is used of cudnn_graph.h ------------------------------------------------------------ */
+
+typedef void *cudnn_handle;
+typedef void *descriptor;
+
+enum {
+    TYPE_HANDLE = 0,
+    TYPE_DATA_TYPE = 1,
+    TYPE_INT64 = 3,
+    TYPE_FLOAT = 4,
+    TYPE_VOID_PTR = 6,
+    TYPE_CONVOLUTION_MODE = 7,
+    TYPE_HEUR_MODE = 8,
+    TYPE_NUMERICAL_NOTE = 11,
+    TYPE_DESCRIPTOR = 15,
+
+    DESCRIPTOR_CONVOLUTION = 1,
+    DESCRIPTOR_ENGINE = 2,
+    DESCRIPTOR_ENGINECFG = 3,
+    DESCRIPTOR_ENGINEHEUR = 4,
+    DESCRIPTOR_PLAN = 5,
+    DESCRIPTOR_BACKWARD_DATA = 12,
+    DESCRIPTOR_GRAPH = 15,
+    DESCRIPTOR_VARIANT_PACK = 16,
+    DESCRIPTOR_TENSOR = 17,
+
+    CONVOLUTION_COMP_TYPE = 100,
+    CONVOLUTION_CONV_MODE = 101,
+    CONVOLUTION_DILATIONS = 102,
+    CONVOLUTION_STRIDES = 103,
+    CONVOLUTION_POST_PADDINGS = 104,
+    CONVOLUTION_PRE_PADDINGS = 105,
+    CONVOLUTION_SPATIAL_DIMS = 106,
+    HEUR_MODE = 200,
+    HEUR_GRAPH = 201,
+    HEUR_RESULTS = 202,
+    ENGINECFG_ENGINE = 300,
+    PLAN_HANDLE = 400,
+    PLAN_ENGINE_CONFIG = 401,
+    PLAN_WORKSPACE_SIZE = 402,
+    BACKWARD_DATA_ALPHA = 706,
+    BACKWARD_DATA_BETA = 707,
+    BACKWARD_DATA_CONV = 708,
+    BACKWARD_DATA_W = 709,
+    BACKWARD_DATA_DX = 710,
+    BACKWARD_DATA_DY = 711,
+    GRAPH_HANDLE = 800,
+    GRAPH_OPS = 801,
+    TENSOR_ALIGNMENT = 900,
+    TENSOR_DATA_TYPE = 901,
+    TENSOR_DIMENSIONS = 902,
+    TENSOR_STRIDES = 903,
+    TENSOR_UNIQUE_ID = 906,
+    PACK_UNIQUE_IDS = 1000,
+    PACK_POINTERS = 1001,
+    PACK_WORKSPACE = 1003,
+    ENGINE_GLOBAL_INDEX = 1301,
+    ENGINE_NUMERICAL_NOTE = 1303,
+
+    MODE_A = 3,
+    MODE_FALLBACK = 2,
+    CROSS_CORRELATION = 1,
+    DATA_FLOAT = 0,
+
+    NOTE_TENSOR_CORE = 0,
+    NOTE_NONDETERMINISTIC = 4,
+    NOTE_STRICT_NAN = 9,
+    NOTE_COUNT = 10
+};
+
+static struct cudnn {
+    int state; /* 0: not tried, 1: loaded, -1: absent */
+    char text[256];
+    cudnn_handle handle[16]; /* one a device, for the life of the process */
+    size_t (*version)(void);
+    int (*create)(cudnn_handle *);
+    int (*set_stream)(cudnn_handle, cudaStream_t);
+    const char *(*error_string)(int);
+    int (*descriptor_create)(int, descriptor *);
+    int (*descriptor_destroy)(descriptor);
+    int (*finalize)(descriptor);
+    int (*set)(descriptor, int, int, int64_t, const void *);
+    int (*get)(descriptor, int, int, int64_t, int64_t *, void *);
+    int (*execute)(cudnn_handle, descriptor, descriptor);
+} cudnn;
+
+bool cudnn_version(char *text, size_t size)
+{
+    static const char *const names[] = {"libcudnn.so.9", NULL};
+    if (cudnn.state == 0) {
+        void *library = library_open(names, cudnn.text, sizeof cudnn.text);
+        bool all = library != NULL;
+#define GET(field, name)                                                                           \
+    all = all && (*(void **)&cudnn.field =                                                         \
+                      library_function(library, name, cudnn.text, sizeof cudnn.text))
+        GET(version, "cudnnGetVersion");
+        GET(create, "cudnnCreate");
+        GET(set_stream, "cudnnSetStream");
+        GET(error_string, "cudnnGetErrorString");
+        GET(descriptor_create, "cudnnBackendCreateDescriptor");
+        GET(descriptor_destroy, "cudnnBackendDestroyDescriptor");
+        GET(finalize, "cudnnBackendFinalize");
+        GET(set, "cudnnBackendSetAttribute");
+        GET(get, "cudnnBackendGetAttribute");
+        GET(execute, "cudnnBackendExecute");
+#undef GET
+        cudnn.state = all ? 1 : -1;
+        if (all) {
+            const int v = (int)cudnn.version();
+            snprintf(cudnn.text, sizeof cudnn.text, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+        }
+    }
+    snprintf(text, size, "%s", cudnn.text);
+    return cudnn.state > 0;
+}
+
+bool cudnn_conv_supports(const struct problem *p, char *reason, size_t reason_size)
+{
+    if (p->output_padding_h >= p->stride_h || p->output_padding_w >= p->stride_w) {
+        snprintf(reason, reason_size,
+                 "cuDNN takes the output's size for that of another input where output_padding >= "
+                 "stride");
+        return false;
+    }
+    if (problem_input_image(p) >= (1ll << 31) || problem_output_image(p) >= (1ll << 31) ||
+        problem_weight_count(p) >= (1ll << 31)) {
+        snprintf(reason, reason_size, "cuDNN's tensors hold fewer than 2^31 elements");
+        return false;
+    }
+    return cudnn_version(reason, reason_size);
+}
+
+/* ---- descriptors ------------------------------------------------------------------------------ */
+
+/* Collects the first failure, so that a run of calls needs one check at its end. */
+struct calls {
+    int code;
+    const char *what;
+};
+
+static void note_call(struct calls *c, int code, const char *what)
+{
+    if (c->code == 0 && code != 0) {
+        c->code = code;
+        c->what = what;
+    }
+}
+
+static enum status calls_status(const struct calls *c, struct error *error)
+{
+    if (c->code == 0)
+        return STATUS_OK;
+    return error_set(error, STATUS_UNSUPPORTED, "cuDNN refuses the problem: %s: %s", c->what,
+                     cudnn.error_string(c->code));
+}
+
+static descriptor make(struct calls *c, int type)
+{
+    descriptor d = NULL;
+    if (c->code == 0)
+        note_call(c, cudnn.descriptor_create(type, &d), "creating a descriptor");
+    return d;
+}
+
+static void destroy(descriptor d)
+{
+    if (d)
+        cudnn.descriptor_destroy(d);
+}
+
+static void set(struct calls *c, descriptor d, int attribute, int type, int64_t count,
+                const void *values)
+{
+    if (c->code == 0)
+        note_call(c, cudnn.set(d, attribute, type, count, values), "setting an attribute");
+}
+
+static void finalize(struct calls *c, descriptor d, const char *what)
+{
+    if (c->code == 0)
+        note_call(c, cudnn.finalize(d), what);
+}
+
+enum { ID_X = 1, ID_W = 2, ID_Y = 3 };
+
+/* What is settled for one number of images. */
+struct sized_plan {
+    int64_t images;
+    descriptor x, w, y, convolution, operation, graph;
+    descriptor engine_config; /* one of `configs`; those are freed with the rest */
+    descriptor plan;
+    descriptor configs[32];
+    int config_count;
+};
+
+#define SIZES 4 /* numbers of images that plans are kept for */
+
+struct cudnn_conv {
+    struct problem problem;
+    cudnn_handle handle;
+    bool tf32, channels_last;
+    int64_t images;
+    float *d_weight_last; /* weights in channels-last order */
+    const float *d_weight;
+    char *d_workspace;
+    size_t workspace_bytes;
+    struct sized_plan sized[SIZES];
+    int next_size;
+    int64_t engine; /* the index of the chosen engine */
+    double seconds;
+    char note[128];
+};
+
+static descriptor make_tensor(struct calls *c, int64_t id, const int64_t (&dims)[4],
+                              bool channels_last)
+{
+    const int64_t alignment = 16;
+    const int float_type = DATA_FLOAT;
+    int64_t strides[4] = {dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1};
+    if (channels_last) {
+        strides[1] = 1;
+        strides[2] = dims[3] * dims[1];
+        strides[3] = dims[1];
+    }
+    descriptor d = make(c, DESCRIPTOR_TENSOR);
+    set(c, d, TENSOR_DATA_TYPE, TYPE_DATA_TYPE, 1, &float_type);
+    set(c, d, TENSOR_DIMENSIONS, TYPE_INT64, 4, dims);
+    set(c, d, TENSOR_STRIDES, TYPE_INT64, 4, strides);
+    set(c, d, TENSOR_UNIQUE_ID, TYPE_INT64, 1, &id);
+    set(c, d, TENSOR_ALIGNMENT, TYPE_INT64, 1, &alignment);
+    finalize(c, d, "a tensor");
+    return d;
+}
+
+static void sized_release(struct sized_plan *s)
+{
+    destroy(s->plan);
+    for (int i = 0; i < s->config_count; i++)
+        destroy(s->configs[i]);
+    destroy(s->graph);
+    destroy(s->operation);
+    destroy(s->convolution);
+    destroy(s->y);
+    destroy(s->w);
+    destroy(s->x);
+    memset(s, 0, sizeof *s);
+}
+
+/* The operation for `images` images and the engines that cuDNN's heuristics propose for it. */
+static void sized_init(struct calls *c, struct sized_plan *s, const struct cudnn_conv *conv,
+                       int64_t images)
+{
+    const struct problem *p = &conv->problem;
+    const int64_t x_dims[4] = {images, p->in_channels, p->height, p->width};
+    const int64_t w_dims[4] = {p->in_channels, p->out_channels / p->groups, p->kernel_h,
+                               p->kernel_w};
+    const int64_t y_dims[4] = {images, p->out_channels, problem_output_h(p), problem_output_w(p)};
+    const int64_t dilations[2] = {p->dilation_h, p->dilation_w};
+    const int64_t strides[2] = {p->stride_h, p->stride_w};
+    const int64_t paddings[2] = {p->padding_h, p->padding_w}, spatial = 2;
+    const int float_type = DATA_FLOAT, mode = CROSS_CORRELATION;
+    const float one = 1.0f, zero = 0.0f;
+
+    memset(s, 0, sizeof *s);
+    s->images = images;
+    s->x = make_tensor(c, ID_X, x_dims, conv->channels_last);
+    s->w = make_tensor(c, ID_W, w_dims, conv->channels_last);
+    s->y = make_tensor(c, ID_Y, y_dims, conv->channels_last);
+
+    s->convolution = make(c, DESCRIPTOR_CONVOLUTION);
+    set(c, s->convolution, CONVOLUTION_SPATIAL_DIMS, TYPE_INT64, 1, &spatial);
+    set(c, s->convolution, CONVOLUTION_COMP_TYPE, TYPE_DATA_TYPE, 1, &float_type);
+    set(c, s->convolution, CONVOLUTION_CONV_MODE, TYPE_CONVOLUTION_MODE, 1, &mode);
+    set(c, s->convolution, CONVOLUTION_PRE_PADDINGS, TYPE_INT64, 2, paddings);
+    set(c, s->convolution, CONVOLUTION_POST_PADDINGS, TYPE_INT64, 2, paddings);
+    set(c, s->convolution, CONVOLUTION_DILATIONS, TYPE_INT64, 2, dilations);
+    set(c, s->convolution, CONVOLUTION_STRIDES, TYPE_INT64, 2, strides);
+    finalize(c, s->convolution, "the convolution");
+
+    s->operation = make(c, DESCRIPTOR_BACKWARD_DATA);
+    set(c, s->operation, BACKWARD_DATA_DX, TYPE_DESCRIPTOR, 1, &s->y);
+    set(c, s->operation, BACKWARD_DATA_W, TYPE_DESCRIPTOR, 1, &s->w);
+    set(c, s->operation, BACKWARD_DATA_DY, TYPE_DESCRIPTOR, 1, &s->x);
+    set(c, s->operation, BACKWARD_DATA_CONV, TYPE_DESCRIPTOR, 1, &s->convolution);
+    set(c, s->operation, BACKWARD_DATA_ALPHA, TYPE_FLOAT, 1, &one);
+    set(c, s->operation, BACKWARD_DATA_BETA, TYPE_FLOAT, 1, &zero);
+    finalize(c, s->operation, "the backward-data operation");
+
+    s->graph = make(c, DESCRIPTOR_GRAPH);
+    set(c, s->graph, GRAPH_OPS, TYPE_DESCRIPTOR, 1, &s->operation);
+    set(c, s->graph, GRAPH_HANDLE, TYPE_HANDLE, 1, &conv->handle);
+    finalize(c, s->graph, "the operation graph");
+    if (c->code != 0)
+        return;
+
+    static const int modes[] = {MODE_A, MODE_FALLBACK};
+    const int most = (int)(sizeof s->configs / sizeof *s->configs);
+    for (int m = 0; m < 2 && s->config_count < most; m++) {
+        struct calls quiet = {0, NULL}; /* a mode may have nothing to propose */
+        descriptor heuristics = make(&quiet, DESCRIPTOR_ENGINEHEUR);
+        int64_t got = 0;
+        const int room = m == 0 ? most / 2 : most - s->config_count;
+        set(&quiet, heuristics, HEUR_GRAPH, TYPE_DESCRIPTOR, 1, &s->graph);
+        set(&quiet, heuristics, HEUR_MODE, TYPE_HEUR_MODE, 1, &modes[m]);
+        finalize(&quiet, heuristics, "heuristics");
+        descriptor *to = s->configs + s->config_count;
+        for (int i = 0; i < room; i++)
+            to[i] = make(&quiet, DESCRIPTOR_ENGINECFG);
+        if (quiet.code == 0 &&
+            cudnn.get(heuristics, HEUR_RESULTS, TYPE_DESCRIPTOR, room, &got, to) != 0)
+            got = 0;
+        got = got < room ? got : room;
+        for (int64_t i = got; i < room; i++) {
+            destroy(to[i]);
+            to[i] = NULL;
+        }
+        s->config_count += (int)got;
+        destroy(heuristics);
+    }
+}
+
+/* True where the engine keeps the class's promise; its global index in *index. */
+static bool engine_allowed(descriptor config, bool tf32, int64_t *index)
+{
+    struct calls c = {0, NULL};
+    int notes[NOTE_COUNT];
+    int64_t count = 0, one = 0;
+    bool allowed = false;
+    descriptor engine = make(&c, DESCRIPTOR_ENGINE);
+    *index = -1;
+    if (c.code == 0 &&
+        cudnn.get(config, ENGINECFG_ENGINE, TYPE_DESCRIPTOR, 1, &one, &engine) == 0 &&
+        cudnn.get(engine, ENGINE_NUMERICAL_NOTE, TYPE_NUMERICAL_NOTE, NOTE_COUNT, &count, notes) ==
+            0) {
+        allowed = true;
+        for (int64_t i = 0; i < count && i < NOTE_COUNT; i++)
+            allowed = allowed && ((notes[i] == NOTE_TENSOR_CORE && tf32) ||
+                                  notes[i] == NOTE_NONDETERMINISTIC || notes[i] == NOTE_STRICT_NAN);
+        cudnn.get(engine, ENGINE_GLOBAL_INDEX, TYPE_INT64, 1, &one, index);
+    }
+    destroy(engine);
+    return allowed;
+}
+
+/* An execution plan of the configuration that needs no more than `most` bytes; NULL otherwise. */
+static descriptor plan_of(const struct cudnn_conv *conv, descriptor config, int64_t most)
+{
+    struct calls c = {0, NULL};
+    int64_t bytes = 0, one = 0;
+    descriptor plan = make(&c, DESCRIPTOR_PLAN);
+    set(&c, plan, PLAN_HANDLE, TYPE_HANDLE, 1, &conv->handle);
+    set(&c, plan, PLAN_ENGINE_CONFIG, TYPE_DESCRIPTOR, 1, &config);
+    finalize(&c, plan, "a plan");
+    if (c.code == 0)
+        note_call(&c, cudnn.get(plan, PLAN_WORKSPACE_SIZE, TYPE_INT64, 1, &one, &bytes),
+                  "a plan's workspace");
+    if (c.code == 0 && bytes <= most)
+        return plan;
+    destroy(plan);
+    return NULL;
+}
+
+static enum status execute(struct cudnn_conv *conv, descriptor plan, const float *d_x, float *d_y,
+                           cudaStream_t stream, struct error *error)
+{
+    struct calls c = {0, NULL};
+    const int64_t ids[3] = {ID_X, ID_W, ID_Y};
+    void *const pointers[3] = {(void *)d_x,
+                               (void *)(conv->channels_last ? conv->d_weight_last : conv->d_weight),
+                               d_y};
+    void *const workspace = conv->d_workspace;
+    descriptor pack = make(&c, DESCRIPTOR_VARIANT_PACK);
+    set(&c, pack, PACK_POINTERS, TYPE_VOID_PTR, 3, pointers);
+    set(&c, pack, PACK_UNIQUE_IDS, TYPE_INT64, 3, ids);
+    set(&c, pack, PACK_WORKSPACE, TYPE_VOID_PTR, 1, &workspace);
+    finalize(&c, pack, "the pointers");
+    if (c.code == 0)
+        note_call(&c, cudnn.set_stream(conv->handle, stream), "setting the stream");
+    if (c.code == 0)
+        note_call(&c, cudnn.execute(conv->handle, plan, pack), "executing the plan");
+    destroy(pack);
+    return calls_status(&c, error);
+}
+
+/* ---- choosing --------------------------------------------------------------------------------- */
+
+#define TRIES 3
+
+static enum status time_plan(struct cudnn_conv *conv, descriptor plan, const float *d_x, float *d_y,
+                             cudaEvent_t start, cudaEvent_t stop, double *seconds,
+                             struct error *error)
+{
+    enum status status = STATUS_OK;
+    *seconds = 1e30;
+    for (int i = 0; i < TRIES; i++) {
+        float ms;
+        CHECK(cudaEventRecord(start));
+        if ((status = execute(conv, plan, d_x, d_y, NULL, error)) != STATUS_OK)
+            goto out;
+        CHECK(cudaEventRecord(stop));
+        CHECK(cudaEventSynchronize(stop));
+        CHECK(cudaEventElapsedTime(&ms, start, stop));
+        if (i > 0)
+            *seconds = fmin(*seconds, 1e-3 * ms);
+    }
+out:
+    return status;
+}
+
+/* Times every engine that is allowed and keeps the fastest. */
+static enum status choose(struct cudnn_conv *conv, struct error *error)
+{
+    enum status status = STATUS_OK;
+    struct calls c = {0, NULL};
+    struct sized_plan *s = &conv->sized[0];
+    const struct problem *p = &conv->problem;
+    const int64_t x_count = conv->images * problem_input_image(p);
+    float *d_x = NULL, *d_y = NULL;
+    cudaEvent_t start = NULL, stop = NULL;
+    int tried = 0;
+    sized_init(&c, s, conv, conv->images);
+    conv->next_size = 1;
+    if ((status = calls_status(&c, error)) != STATUS_OK)
+        goto out;
+    CHECK(cudaEventCreate(&start));
+    CHECK(cudaEventCreate(&stop));
+    CHECK(cudaMalloc(&d_x, (size_t)x_count * sizeof *d_x));
+    CHECK(cudaMalloc(&d_y, (size_t)(conv->images * problem_output_image(p)) * sizeof *d_y));
+    random_fill_kernel<<<1024, 256>>>(d_x, x_count, 7u);
+    CHECK_LAUNCH("random_fill_kernel");
+    conv->seconds = 1e30;
+    for (int i = 0; i < s->config_count; i++) {
+        int64_t engine;
+        double seconds;
+        struct error ignored;
+        if (!engine_allowed(s->configs[i], conv->tf32, &engine))
+            continue;
+        descriptor plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
+        if (!plan)
+            continue;
+        tried++;
+        if (time_plan(conv, plan, d_x, d_y, start, stop, &seconds, &ignored) == STATUS_OK &&
+            seconds < conv->seconds) {
+            conv->seconds = seconds;
+            conv->engine = engine;
+            s->engine_config = s->configs[i];
+            destroy(s->plan);
+            s->plan = plan;
+        } else {
+            destroy(plan);
+        }
+    }
+    if (!s->plan)
+        status = error_set(error, STATUS_UNSUPPORTED,
+                           "cuDNN has no %s engine for the problem (%d proposed, %d tried)",
+                           conv->tf32 ? "tf32" : "fp32", s->config_count, tried);
+    else
+        snprintf(conv->note, sizeof conv->note, "engine %lld of %d tried, %s, convolution %.3f ms",
+                 (long long)conv->engine, tried, conv->channels_last ? "channels last" : "NCHW",
+                 1e3 * conv->seconds);
+out:
+    if (stop)
+        cudaEventDestroy(stop);
+    if (start)
+        cudaEventDestroy(start);
+    cudaFree(d_y);
+    cudaFree(d_x);
+    return status;
+}
+
+/* W [Cin][Cout/g][kH][kW] -> [Cin][kH][kW][Cout/g] */
+static enum status weights_last(struct cudnn_conv *conv, const float *weight, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &conv->problem;
+    const int64_t channels = p->out_channels / p->groups, taps = p->kernel_h * p->kernel_w;
+    const int64_t count = problem_weight_count(p);
+    float *h = (float *)malloc((size_t)count * sizeof *h);
+    if (!h)
+        return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
+    for (int64_t ic = 0; ic < p->in_channels; ic++)
+        for (int64_t oc = 0; oc < channels; oc++)
+            for (int64_t k = 0; k < taps; k++)
+                h[(ic * taps + k) * channels + oc] = weight[(ic * channels + oc) * taps + k];
+    CHECK(cudaMalloc(&conv->d_weight_last, (size_t)count * sizeof *h));
+    CHECK(cudaMemcpy(conv->d_weight_last, h, (size_t)count * sizeof *h, cudaMemcpyHostToDevice));
+out:
+    free(h);
+    return status;
+}
+
+enum status cudnn_conv_create(struct cudnn_conv **out_conv, const struct variant_context *context,
+                              bool tf32, bool channels_last, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &context->problem;
+    const int64_t image = problem_output_image(p) > problem_input_image(p)
+                              ? problem_output_image(p)
+                              : problem_input_image(p);
+    int64_t most = ((1ll << 31) - 1) / image;
+    char reason[256];
+    *out_conv = NULL;
+    for (int64_t i = 0; i < problem_weight_count(p); i++)
+        if (!isfinite(context->h_params.weight[i]))
+            return error_set(error, STATUS_UNSUPPORTED,
+                             "weights that are not finite: cuDNN multiplies padding zeros by them");
+    if (!cudnn_version(reason, sizeof reason))
+        return error_set(error, STATUS_UNSUPPORTED, "%s", reason);
+    if (context->device >= (int)(sizeof cudnn.handle / sizeof *cudnn.handle))
+        return error_set(error, STATUS_UNSUPPORTED, "device %d is past the last that is counted on",
+                         context->device);
+    struct cudnn_conv *conv = (struct cudnn_conv *)calloc(1, sizeof *conv);
+    if (!conv)
+        return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
+    cudnn_handle *handle = &cudnn.handle[context->device];
+    if (!*handle && cudnn.create(handle) != 0) {
+        *handle = NULL;
+        status = error_set(error, STATUS_UNSUPPORTED, "cuDNN %s cannot start on this device",
+                           reason);
+        goto out;
+    }
+    most = most > 4 ? most / 4 * 4 : most; /* later parts of a slice stay aligned to 16 bytes */
+    conv->problem = *p;
+    conv->handle = *handle;
+    conv->tf32 = tf32;
+    conv->channels_last = channels_last;
+    conv->images = context->slice < most ? context->slice : most;
+    conv->d_weight = context->d_weight;
+    conv->workspace_bytes = CUDNN_WORKSPACE;
+    CHECK(cudaMalloc(&conv->d_workspace, conv->workspace_bytes));
+    if (channels_last &&
+        (status = weights_last(conv, context->h_params.weight, error)) != STATUS_OK)
+        goto out;
+    status = choose(conv, error);
+out:
+    if (status != STATUS_OK) {
+        cudnn_conv_free(conv);
+        return status;
+    }
+    *out_conv = conv;
+    return status;
+}
+
+void cudnn_conv_free(struct cudnn_conv *conv)
+{
+    if (!conv)
+        return;
+    for (int i = 0; i < SIZES; i++)
+        sized_release(&conv->sized[i]);
+    cudaFree(conv->d_workspace);
+    cudaFree(conv->d_weight_last);
+    free(conv);
+}
+
+int64_t cudnn_conv_images(const struct cudnn_conv *conv)
+{
+    return conv->images;
+}
+
+double cudnn_conv_seconds(const struct cudnn_conv *conv)
+{
+    return conv->seconds;
+}
+
+const char *cudnn_conv_note(const struct cudnn_conv *conv)
+{
+    return conv->note;
+}
+
+/* The plan for a number of images other than the chosen one: the same engine where it will have
+ * them, else the first that is allowed. Made on first use, on the host alone. */
+static descriptor plan_for(struct cudnn_conv *conv, int64_t images)
+{
+    for (int i = 0; i < SIZES; i++)
+        if (conv->sized[i].images == images)
+            return conv->sized[i].plan;
+    struct calls c = {0, NULL};
+    struct sized_plan *s = &conv->sized[conv->next_size];
+    conv->next_size = conv->next_size + 1 < SIZES ? conv->next_size + 1 : 1;
+    sized_release(s);
+    sized_init(&c, s, conv, images);
+    for (int same = 1; same >= 0 && c.code == 0 && !s->plan; same--)
+        for (int i = 0; i < s->config_count && !s->plan; i++) {
+            int64_t engine;
+            if (engine_allowed(s->configs[i], conv->tf32, &engine) &&
+                (!same || engine == conv->engine))
+                s->plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
+        }
+    return s->plan;
+}
+
+enum status cudnn_conv_launch(struct cudnn_conv *conv, const float *d_x, float *d_logits,
+                              int64_t images, cudaStream_t stream, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const int64_t x_image = problem_input_image(&conv->problem);
+    const int64_t y_image = problem_output_image(&conv->problem);
+    for (int64_t first = 0; first < images && status == STATUS_OK; first += conv->images) {
+        const int64_t part = images - first < conv->images ? images - first : conv->images;
+        descriptor plan = plan_for(conv, part);
+        status = plan ? execute(conv, plan, d_x + first * x_image, d_logits + first * y_image,
+                                stream, error)
+                      : error_set(error, STATUS_UNSUPPORTED, "cuDNN has no engine for %lld images",
+                                  (long long)part);
+    }
+    return status;
+}
