@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "ref/descriptor.h"
+#include "ref/random_problem.h"
 
 /* A path is what ends in .h5 or .hdf5, holds a slash, or names something that exists. */
 static bool is_path(const char *text)
@@ -14,6 +15,20 @@ static bool is_path(const char *text)
     return (n > 3 && strcmp(text + n - 3, ".h5") == 0) ||
            (n > 5 && strcmp(text + n - 5, ".hdf5") == 0) || strchr(text, '/') != NULL ||
            stat(text, &info) == 0;
+}
+
+static enum status open_random(struct case_source *s, const char *text, struct error *error)
+{
+    uint64_t seed;
+    int64_t index, last;
+    const enum status status = random_problem_parse(text, &seed, &index, &last, error);
+    if (status != STATUS_OK)
+        return status;
+    s->problem = random_problem(seed, index);
+    s->fill = &fill_table[(uint64_t)index % fill_count];
+    s->seed = seed + (uint64_t)index;
+    s->complete = true;
+    return STATUS_OK;
 }
 
 enum status case_source_open(struct case_source *s, const char *text, const struct fill *fill,
@@ -28,12 +43,15 @@ enum status case_source_open(struct case_source *s, const char *text, const stru
     snprintf(s->name, sizeof s->name, "%s", text);
     snprintf(s->text, sizeof s->text, "%s", text);
     enum status status;
-    if (is_path(text)) {
+    if (strncmp(text, RANDOM_PREFIX, strlen(RANDOM_PREFIX)) == 0) {
+        status = open_random(s, text, error);
+    } else if (is_path(text)) {
         status = case_file_open(&s->file, text, error);
         if (status == STATUS_OK) {
             s->problem = *case_file_problem(s->file);
             s->fill = NULL;
             s->seed = 0;
+            s->complete = true;
         }
     } else {
         status = descriptor_parse(text, &s->problem, error);

@@ -1,6 +1,9 @@
-/* A case: where its problem and its tensors come from. CASE on the command line is a case file
- * (*.h5), a problem descriptor, or a name (`home`, `home@mbN`); the latter two are filled by a fill
- * and a seed. */
+/* A case: where its problem and its tensors come from. CASE on the command line is
+ *
+ *     a case file         *.h5, or anything with a slash in it, or that exists
+ *     a descriptor        mb1ic3..., or a name (`home`, `home@mbN`): filled by a fill and a seed
+ *     random:SEED/INDEX   a seeded random problem (ref/random_problem.h), filled with
+ *                         fill number INDEX mod their count, seed SEED + INDEX */
 #ifndef ASSAY_HARNESS_CASE_SOURCE_H
 #define ASSAY_HARNESS_CASE_SOURCE_H
 
@@ -16,9 +19,10 @@ struct case_source {
     struct case_file *file; /* NULL: filled */
     const struct fill *fill;
     uint64_t seed;
+    bool complete; /* `text` alone says fill and seed */
 };
 
-/* Opens a case file or parses a descriptor. `fill` and `seed` are for the latter. */
+/* Opens a case file or parses a descriptor; `fill` and `seed` are for descriptors. */
 enum status case_source_open(struct case_source *source, const char *text, const struct fill *fill,
                              uint64_t seed, struct error *error);
 void case_source_release(struct case_source *source);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/command.h"
+#include "ref/random_problem.h"
 
 struct run_arguments run_arguments_default(void)
 {
@@ -93,6 +94,12 @@ enum status run_list_init(struct run_list *l, const struct run_arguments *a, cha
         status = suite_add(&l->cases, words[i], words[i], error);
     if (status == STATUS_OK && a->suite)
         status = suite_read(&l->cases, a->suite, error);
+    if (status == STATUS_OK && a->random > 0) {
+        char text[96];
+        snprintf(text, sizeof text, RANDOM_PREFIX "%llu/0-%lld", (unsigned long long)a->seed,
+                 (long long)a->random - 1);
+        status = suite_add(&l->cases, text, text, error);
+    }
     if (status == STATUS_OK && l->cases.count == 0)
         status = error_set(error, STATUS_BAD_INPUT,
                            "no case is given: a descriptor, a case file, or 'home@mb1'");
@@ -214,7 +221,7 @@ void run_reproduce(const struct run_list *l, const struct case_source *source,
     char implementation[IMPLEMENTATION_NAME_SIZE + 64], text[600], fill[96] = "", rule[128] = "";
     quote(trial->implementation, implementation, sizeof implementation);
     quote(source->text, text, sizeof text);
-    if (!source->file)
+    if (!source->complete)
         snprintf(fill, sizeof fill, " --fill %s --seed %llu", source->fill->name,
                  (unsigned long long)source->seed);
     if (l->options.tolerance.rule == TOLERANCE_FIXED)

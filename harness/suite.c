@@ -8,8 +8,9 @@
 #include <sys/stat.h>
 
 #include "ref/fill.h"
+#include "ref/random_problem.h"
 
-enum status suite_add(struct suite *s, const char *name, const char *text, struct error *error)
+static enum status add_one(struct suite *s, const char *name, const char *text, struct error *error)
 {
     struct suite_entry *grown = realloc(s->entries, (s->count + 1) * sizeof *s->entries);
     if (!grown)
@@ -31,6 +32,40 @@ void suite_release(struct suite *s)
     }
     free(s->entries);
     *s = (struct suite){0};
+}
+
+/* `name` with its * replaced. */
+static void name_with(const char *name, const char *part, int part_length, char *out, size_t size)
+{
+    const char *star = strchr(name, '*');
+    snprintf(out, size, "%.*s%.*s%s", star ? (int)(star - name) : (int)strlen(name), name,
+             part_length, part, star ? star + 1 : "");
+}
+
+/* Where `name` has no *, each of several problems is named by its own text. */
+static enum status add_random(struct suite *s, const char *name, const char *text,
+                              struct error *error)
+{
+    uint64_t seed;
+    int64_t first, last;
+    enum status status = random_problem_parse(text, &seed, &first, &last, error);
+    for (int64_t i = first; status == STATUS_OK && i <= last; i++) {
+        char one[64], number[32], full[512];
+        snprintf(one, sizeof one, RANDOM_PREFIX "%llu/%lld", (unsigned long long)seed,
+                 (long long)i);
+        snprintf(number, sizeof number, "%lld", (long long)i);
+        name_with(first == last || strchr(name, '*') ? name : one, number, (int)strlen(number),
+                  full, sizeof full);
+        status = add_one(s, full, one, error);
+    }
+    return status;
+}
+
+enum status suite_add(struct suite *s, const char *name, const char *text, struct error *error)
+{
+    return strncmp(text, RANDOM_PREFIX, strlen(RANDOM_PREFIX)) == 0
+               ? add_random(s, name, text, error)
+               : add_one(s, name, text, error);
 }
 
 /* One `key=value`. */
@@ -65,10 +100,8 @@ static enum status add_glob(struct suite *s, const char *name, const char *patte
     for (size_t i = 0; i < found.gl_pathc && status == STATUS_OK; i++) {
         const char *path = found.gl_pathv[i], *slash = strrchr(path, '/');
         const char *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
-        const char *star = strchr(name, '*');
         char full[512];
-        snprintf(full, sizeof full, "%.*s%.*s%s", star ? (int)(star - name) : (int)strlen(name),
-                 name, dot ? (int)(dot - base) : (int)strlen(base), base, star ? star + 1 : "");
+        name_with(name, base, dot ? (int)(dot - base) : (int)strlen(base), full, sizeof full);
         status = suite_add(s, full, path, error);
     }
     globfree(&found);

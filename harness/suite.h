@@ -4,8 +4,9 @@
  *     NAME  CASE  [fill=NAME] [seed=N]
  *
  * CASE is a descriptor, or the path of a case file seen from the suite's folder. A CASE that begins
- * with `glob:` stands for every case file that matches. NAME is unique; `*` in it (with glob:)
- * becomes the file's name without its ending. */
+ * with `glob:` stands for every case file that matches, random:SEED/FIRST-LAST for that many seeded
+ * random problems. NAME is unique; `*` in it becomes the file's name without its ending, or the
+ * number of the random problem. */
 #ifndef ASSAY_HARNESS_SUITE_H
 #define ASSAY_HARNESS_SUITE_H
 
@@ -31,7 +32,7 @@ struct suite {
 /* Appends the lines of `path`. STATUS_BAD_INPUT with file and line. */
 enum status suite_read(struct suite *suite, const char *path, struct error *error);
 
-/* Appends one entry. */
+/* Appends one entry; as many as there are for random:SEED/FIRST-LAST. */
 enum status suite_add(struct suite *suite, const char *name, const char *text, struct error *error);
 
 void suite_release(struct suite *suite);
