@@ -54,8 +54,10 @@ static enum status add_random(struct suite *s, const char *name, const char *tex
         snprintf(one, sizeof one, RANDOM_PREFIX "%llu/%lld", (unsigned long long)seed,
                  (long long)i);
         snprintf(number, sizeof number, "%lld", (long long)i);
-        name_with(first == last || strchr(name, '*') ? name : one, number, (int)strlen(number),
-                  full, sizeof full);
+        if (strchr(name, '*'))
+            name_with(name, number, (int)strlen(number), full, sizeof full);
+        else
+            snprintf(full, sizeof full, "%s", first == last ? name : one);
         status = add_one(s, full, one, error);
     }
     return status;
