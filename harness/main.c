@@ -24,13 +24,6 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
-int command_error(const struct error *error)
-{
-    fflush(stdout);
-    fprintf(stderr, "assay: %s\n", error->message);
-    return (int)error->status;
-}
-
 static void print_commands(FILE *to)
 {
     fprintf(to, "usage: assay COMMAND [options]\n\n"
