@@ -3,6 +3,7 @@
 
 #include "harness/arena.h"
 #include "harness/comparator.h"
+#include "ref/bound.h"
 #include "ref/model_gemm.h"
 #include "tests/model_fixture.h"
 

@@ -11,7 +11,7 @@ static void test_descriptor_print_gives_the_shortest_form(void **state)
         {"mb1ic64ih64iw64oc128kh4kw4sh2sw2ph1pw1oph1opw1dh1dw1g1", "mb1ic64ih64oc128kh4sh2ph1oph1"},
         {"kh3oc2ih5ic4", "mb1ic4ih5oc2kh3"},
         {"mb1ic4ih5iw6oc4kh3kw2sh2sw1ph1pw0oph1opw0dh1dw3g2sf0.1cb0bs1",
-         "mb1ic4ih5iw6oc4kh3kw2sh2sw1ph1pw0oph1opw0dh1dw3g2bs1cb0sf0.1"},
+         "mb1ic4ih5iw6oc4kh3kw2sh2sw1ph1pw0oph1opw0dw3g2bs1cb0sf0.1"},
         {"mb1ic4ih5oc4kh3sf2.0cb1bs4", "mb1ic4ih5oc4kh3"},
         {"mb1ic4ih5oc4kh3sf-1e-3", "mb1ic4ih5oc4kh3sf-0.001"},
         {"mb1ic4ih5oc4kh3sf0.333333343", "mb1ic4ih5oc4kh3sf0.33333334"},
