@@ -32,6 +32,8 @@ OBJ := $(BUILD)/obj
 BIN := $(BUILD)/assay
 
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+COMMIT_TIME := $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
+DIRTY := $(if $(shell git status --porcelain --untracked-files=no -- ref gpu harness Makefile 2>/dev/null),dirty)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
 OPT := $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -g1)
@@ -99,11 +101,13 @@ $(OBJ)/ref/strip_kernels_%.o: ref/strip_kernels.c
 
 # The commit is compiled into one file, which is built again when it changes.
 COMMIT_STAMP := $(BUILD)/commit
-ifneq ($(COMMIT),$(shell cat $(COMMIT_STAMP) 2>/dev/null))
-$(shell mkdir -p $(BUILD) && echo $(COMMIT) >$(COMMIT_STAMP))
+BUILT_FROM := $(COMMIT) $(DIRTY) $(COMMIT_TIME)
+ifneq ($(BUILT_FROM),$(shell cat $(COMMIT_STAMP) 2>/dev/null))
+$(shell mkdir -p $(BUILD) && echo $(BUILT_FROM) >$(COMMIT_STAMP))
 endif
-$(OBJ)/harness/machine.o: $(COMMIT_STAMP)
-$(OBJ)/harness/machine.o: CPPFLAGS += -DASSAY_BUILD_COMMIT='"$(COMMIT)"'
+$(OBJ)/harness/provenance.o: $(COMMIT_STAMP)
+$(OBJ)/harness/provenance.o: CPPFLAGS += -DASSAY_BUILD_COMMIT='"$(COMMIT)"' \
+        -DASSAY_BUILD_COMMIT_TIME='"$(COMMIT_TIME)"' -DASSAY_BUILD_DIRTY='"$(DIRTY)"'
 
 $(OBJ)/harness/%.o: CPPFLAGS += $(HDF5_CFLAGS)
 $(OBJ)/ref/%.o: CPPFLAGS += $(BLAS_CFLAGS)

@@ -55,9 +55,12 @@ static bool visit(void *context, const struct case_source *source, const struct 
     struct trial t = *given;
     tally_add(&b->tally, &t);
     /* A CPU row is held against the CPU's ceiling; a GPU row brings its own. */
-    if (!t.measurement.device[0] && t.measured)
+    if (!t.measurement.device[0] && t.measured) {
         t.measurement.ceiling_gflops =
             t.cls == CLASS_FP64 ? b->ceilings.dgemm_gflops : b->ceilings.sgemm_gflops;
+        t.measurement.ceiling_copy_gbytes_per_s = b->ceilings.copy_gbytes_per_s;
+        t.measurement.ceiling_write_gbytes_per_s = b->ceilings.write_gbytes_per_s;
+    }
     if (!b->json && (t.verdict != VERDICT_SKIPPED || b->record.list->arguments.implementations)) {
         print_times(source, &t);
         fflush(stdout);
@@ -79,7 +82,7 @@ int cmd_bench(int argc, char **argv)
     bool json = false;
     int64_t samples = 0;
     double budget = 10.0;
-    const char *path = NULL;
+    const char *path = NULL, *commit_time = NULL;
     struct measurement_plan plan = {.min_samples = 10, .half_width = 0.005};
     const struct option options[] = {
         RUN_OPTIONS(arguments),
@@ -90,6 +93,8 @@ int cmd_bench(int argc, char **argv)
         {"record", OPTION_STRING, &path, "FILE", "append a record for each to FILE (.jsonl)", 0, 0},
         {"commit", OPTION_STRING, &arguments.commit, "ID",
          "the commit that is measured (default: ASSAY_COMMIT, or the built one)", 0, 0},
+        {"commit-time", OPTION_STRING, &commit_time, "TIME",
+         "its time, ISO 8601 (default: ASSAY_COMMIT_TIME, or git's)", 0, 0},
         {"json", OPTION_FLAG, &json, NULL, "one JSON object a line", 0, 0},
     };
     const struct option_set set = {
@@ -114,11 +119,8 @@ int cmd_bench(int argc, char **argv)
     plan.samples = samples;
     plan.budget_s = budget;
 
-    struct bench_context b = {.record = {.list = &list, .commit = commit_get(arguments.commit)},
-                              .json = json,
-                              .path = path,
-                              .error = &error};
-    machine_get(&b.record.machine);
+    struct bench_context b = {.json = json, .path = path, .error = &error};
+    record_context_init(&b.record, &list, arguments.commit, commit_time);
     bool any_cpu = false;
     for (size_t i = 0; i < list.implementation_count; i++)
         any_cpu |= strncmp(list.implementations[i], "gpu-", 4) != 0 &&
@@ -126,7 +128,7 @@ int cmd_bench(int argc, char **argv)
     if (any_cpu)
         cpu_ceilings_measure((int)arguments.threads, &b.ceilings);
     if (!json) {
-        printf("%s, commit %s\n", b.record.machine.id, b.record.commit);
+        printf("%s, commit %s\n", b.record.machine.id, b.record.provenance.commit);
         if (any_cpu)
             printf("ceilings, %lld threads: sgemm %.1f GFLOP/s, dgemm %.1f GFLOP/s, write %.1f "
                    "GB/s, copy %.1f GB/s\n",

@@ -10,12 +10,9 @@
 #include <unistd.h>
 
 #include "gpu/gpu.h"
+#include "harness/provenance.h"
 #include "ref/ceiling.h"
 #include "ref/strip_kernels.h"
-
-#ifndef ASSAY_BUILD_COMMIT
-#define ASSAY_BUILD_COMMIT "unknown"
-#endif
 
 static void read_cpu_name(char *name, size_t size)
 {
@@ -57,7 +54,7 @@ const char *commit_get(const char *asked)
     const char *from_environment = getenv("ASSAY_COMMIT");
     if (asked)
         return asked;
-    return from_environment && *from_environment ? from_environment : ASSAY_BUILD_COMMIT;
+    return from_environment && *from_environment ? from_environment : provenance_build_commit();
 }
 
 const char *assay_version(void)

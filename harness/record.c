@@ -1,28 +1,38 @@
 #include "harness/record.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "harness/statistics.h"
 
-#define RECORD_SCHEMA 1
-
-static json_t *number(double value)
+json_t *record_number(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *record_text(const char *text)
+{
+    if (!text || !*text)
+        return json_null();
+    json_t *value = json_string(text);
+    char *ascii = value ? NULL : strdup(text);
+    for (char *p = ascii; p && *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    if (ascii)
+        value = json_string(ascii);
+    free(ascii);
+    return value ? value : json_null();
 }
 
 /* A measured figure, or null where 0 says that nothing was measured. */
 static json_t *measured(double value)
 {
-    return value > 0.0 ? number(value) : json_null();
+    return value > 0.0 ? record_number(value) : json_null();
 }
 
 static void set_worst(json_t *o, const struct trial *t)
@@ -35,9 +45,9 @@ static void set_worst(json_t *o, const struct trial *t)
     json_object_set_new(o, "worst_index",
                         json_pack("[I,I,I,I]", (json_int_t)e->n, (json_int_t)e->c, (json_int_t)e->h,
                                   (json_int_t)e->w));
-    json_object_set_new(o, "expected", number(e->expected));
-    json_object_set_new(o, "got", number(e->got));
-    json_object_set_new(o, "bound", number(e->typical));
+    json_object_set_new(o, "expected", record_number(e->expected));
+    json_object_set_new(o, "got", record_number(e->got));
+    json_object_set_new(o, "bound", record_number(e->typical));
 }
 
 static void set_seed(json_t *o, const struct case_source *source)
@@ -49,9 +59,9 @@ static void set_seed(json_t *o, const struct case_source *source)
 
 static void set_subject(json_t *o, const struct case_source *source, const struct trial *t)
 {
-    json_object_set_new(o, "case", json_string(source->name));
-    json_object_set_new(o, "problem", json_string(source->descriptor));
-    json_object_set_new(o, "implementation", json_string(t->implementation));
+    json_object_set_new(o, "case", record_text(source->name));
+    json_object_set_new(o, "problem", record_text(source->descriptor));
+    json_object_set_new(o, "implementation", record_text(t->implementation));
     json_object_set_new(o, "class", json_string(arithmetic_class_get(t->cls)->name));
     json_object_set_new(o, "verdict", json_string(verdict_name(t->verdict)));
 }
@@ -59,9 +69,9 @@ static void set_subject(json_t *o, const struct case_source *source, const struc
 static void set_errors(json_t *o, const struct trial *t)
 {
     json_object_set_new(o, "max_abs_error",
-                        t->compared ? number(t->report.max_abs_error) : json_null());
+                        t->compared ? record_number(t->report.max_abs_error) : json_null());
     json_object_set_new(o, "error_over_bound",
-                        t->compared ? number(t->report.error_over_bound) : json_null());
+                        t->compared ? record_number(t->report.error_over_bound) : json_null());
 }
 
 json_t *record_verdict(const struct record_context *context, const struct case_source *source,
@@ -80,11 +90,10 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
                         t->compared && t->report.has_narrowest
                             ? json_string(arithmetic_class_get(t->report.narrowest)->name)
                             : json_null());
-    json_object_set_new(o, "seconds", number(t->seconds));
+    json_object_set_new(o, "seconds", record_number(t->seconds));
     set_seed(o, source);
-    json_object_set_new(o, "reason", t->reason[0] ? json_string(t->reason) : json_null());
-    json_object_set_new(o, "note",
-                        t->measurement.note[0] ? json_string(t->measurement.note) : json_null());
+    json_object_set_new(o, "reason", record_text(t->reason));
+    json_object_set_new(o, "note", record_text(t->measurement.note));
     json_object_set_new(o, "reproduce", json_string(line));
     return o;
 }
@@ -97,6 +106,56 @@ static json_t *samples_array(const struct measurement *m)
     return array;
 }
 
+void record_context_init(struct record_context *context, const struct run_list *list,
+                         const char *commit, const char *commit_time)
+{
+    uint64_t run;
+    *context = (struct record_context){.list = list};
+    if (getrandom(&run, sizeof run, 0) != (ssize_t)sizeof run)
+        run = (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
+    snprintf(context->run, sizeof context->run, "%016llx", (unsigned long long)run);
+    provenance_get(commit, commit_time, &context->provenance);
+    machine_get(&context->machine);
+}
+
+json_t *record_begin(const struct record_context *context, const char *kind)
+{
+    const struct machine *m = &context->machine;
+    const struct provenance *p = &context->provenance;
+    char now[32], libraries[256];
+    double load[1];
+    const time_t seconds = time(NULL);
+    strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
+    libraries_describe(libraries, sizeof libraries);
+    json_t *o = json_object();
+    json_object_set_new(o, "schema", json_integer(RECORD_SCHEMA));
+    json_object_set_new(o, "kind", json_string(kind));
+    json_object_set_new(o, "time", json_string(now));
+    json_object_set_new(o, "run", json_string(context->run));
+    json_object_set_new(o, "version", json_string(assay_version()));
+    json_object_set_new(o, "commit", record_text(p->commit));
+    json_object_set_new(o, "dirty", json_boolean(p->dirty));
+    json_object_set_new(o, "commit_time", record_text(p->commit_time));
+    json_object_set_new(o, "binary", record_text(p->binary));
+    json_object_set_new(o, "machine", record_text(m->id));
+    json_object_set_new(o, "cpu", record_text(m->cpu));
+    json_object_set_new(o, "cores", json_integer(m->cores));
+    json_object_set_new(o, "memory_gb", record_number(m->memory_gb));
+    json_object_set_new(o, "os", record_text(m->os));
+    json_object_set_new(o, "libraries", record_text(libraries));
+    json_object_set_new(o, "load", getloadavg(load, 1) == 1 ? record_number(load[0]) : json_null());
+    return o;
+}
+
+/* A plugin is measured, not this program: its own file is the binary. A command's is not known. */
+static json_t *binary_of(const struct trial *t)
+{
+    char hash[24];
+    if (strncmp(t->implementation, "plugin:", 7) == 0)
+        return provenance_file_hash(t->implementation + 7, hash) ? json_string(hash) : json_null();
+    return json_null();
+}
+
 json_t *record_bench(const struct record_context *context, const struct case_source *source,
                      const struct trial *t)
 {
@@ -105,45 +164,39 @@ json_t *record_bench(const struct record_context *context, const struct case_sou
     const bool timed = t->measured && m->count > 0;
     const struct median median =
         timed ? median_of(m->samples_s, m->count, 0.95) : (struct median){0};
-    char now[32];
-    const time_t seconds = time(NULL);
-    strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
-
-    json_t *o = json_object();
-    json_object_set_new(o, "schema", json_integer(RECORD_SCHEMA));
-    json_object_set_new(o, "time", json_string(now));
-    json_object_set_new(o, "commit", json_string(context->commit));
-    json_object_set_new(o, "machine", json_string(context->machine.id));
+    json_t *o = record_begin(context, "bench");
     set_subject(o, source, t);
-    json_object_set_new(o, "reason", t->reason[0] ? json_string(t->reason) : json_null());
+    json_object_set_new(o, "reason", record_text(t->reason));
     set_errors(o, t);
     set_seed(o, source);
+    if (strchr(t->implementation, ':'))
+        json_object_set_new(o, "binary", binary_of(t));
     json_object_set_new(o, "median_s", measured(median.median));
     json_object_set_new(o, "ci_low_s", measured(median.low));
     json_object_set_new(o, "ci_high_s", measured(median.high));
-    json_object_set_new(o, "gflops", timed ? number(flops / median.median * 1e-9) : json_null());
+    json_object_set_new(o, "gflops",
+                        timed ? record_number(flops / median.median * 1e-9) : json_null());
     json_object_set_new(o, "gbytes_per_s",
-                        timed ? number(bytes / median.median * 1e-9) : json_null());
+                        timed ? record_number(bytes / median.median * 1e-9) : json_null());
     json_object_set_new(o, "ceiling_gflops", measured(m->ceiling_gflops));
     json_object_set_new(o, "share_of_ceiling",
                         timed && m->ceiling_gflops > 0.0
-                            ? number(flops / median.median * 1e-9 / m->ceiling_gflops)
+                            ? record_number(flops / median.median * 1e-9 / m->ceiling_gflops)
                             : json_null());
     json_object_set_new(o, "conv_s", measured(m->conv_s));
     json_object_set_new(o, "epilogue_s", measured(m->epilogue_s));
     json_object_set_new(o, "prepare_s", measured(m->prepare_s));
     json_object_set_new(o, "threads", json_integer(m->threads));
+    json_object_set_new(o, "ceiling_copy_gbytes_per_s", measured(m->ceiling_copy_gbytes_per_s));
+    json_object_set_new(o, "ceiling_write_gbytes_per_s", measured(m->ceiling_write_gbytes_per_s));
     if (m->device[0]) {
-        json_object_set_new(o, "device", json_string(m->device));
-        json_object_set_new(o, "driver", json_string(m->driver));
+        json_object_set_new(o, "device", record_text(m->device));
+        json_object_set_new(o, "driver", record_text(m->driver));
         json_object_set_new(o, "floor_s", measured(m->floor_s));
         json_object_set_new(o, "over_floor",
-                            timed && m->floor_s > 0.0 ? number(median.median / m->floor_s)
+                            timed && m->floor_s > 0.0 ? record_number(median.median / m->floor_s)
                                                       : json_null());
         json_object_set_new(o, "bound_by", json_string(m->bound_by));
-        json_object_set_new(o, "ceiling_copy_gbytes_per_s", measured(m->ceiling_copy_gbytes_per_s));
-        json_object_set_new(o, "ceiling_write_gbytes_per_s",
-                            measured(m->ceiling_write_gbytes_per_s));
         json_object_set_new(o, "ceiling_fp16_tflops", measured(m->ceiling_fp16_tflops));
         json_object_set_new(o, "ceiling_tf32_tflops", measured(m->ceiling_tf32_tflops));
         json_object_set_new(o, "ceiling_fp32_tflops", measured(m->ceiling_fp32_tflops));
@@ -155,7 +208,8 @@ json_t *record_bench(const struct record_context *context, const struct case_sou
                                       m->memory_clock_mhz));
         json_object_set_new(o, "throttle", json_string(m->throttle));
     }
-    json_object_set_new(o, "note", m->note[0] ? json_string(m->note) : json_null());
+    json_object_set_new(o, "note", record_text(m->note));
+    json_object_set_new(o, "rounds", timed ? json_integer(m->rounds) : json_null());
     json_object_set_new(o, "samples_s", timed ? samples_array(m) : json_null());
     return o;
 }
@@ -165,48 +219,4 @@ void record_print(const json_t *record)
     json_dumpf(record, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     fflush(stdout);
-}
-
-enum status record_append(const char *path, const json_t *record, struct error *error)
-{
-    char *text = json_dumps(record, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    enum status status = STATUS_OK;
-    struct stat info;
-    char last = '\n';
-    const int fd = text ? open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
-    if (fd < 0) {
-        status = error_set(error, STATUS_ENVIRONMENT, "cannot append to '%.200s': %s", path,
-                           strerror(text ? errno : ENOMEM));
-        goto out;
-    }
-    if (flock(fd, LOCK_EX) != 0 || fstat(fd, &info) != 0) {
-        status =
-            error_set(error, STATUS_ENVIRONMENT, "cannot lock '%.200s': %s", path, strerror(errno));
-        goto out;
-    }
-    /* A line that an earlier writer left torn is ended first, so that ours stays whole. */
-    if (info.st_size > 0 && pread(fd, &last, 1, info.st_size - 1) != 1)
-        last = '\n';
-    const size_t n = strlen(text), lead = last == '\n' ? 0 : 1;
-    char *line = malloc(n + 2);
-    if (!line) {
-        status = error_set(error, STATUS_ENVIRONMENT, "out of memory");
-        goto out;
-    }
-    line[0] = '\n';
-    memcpy(line + lead, text, n);
-    line[lead + n] = '\n';
-    const ssize_t written = write(fd, line, n + lead + 1);
-    if (written != (ssize_t)(n + lead + 1)) {
-        status = error_set(error, STATUS_ENVIRONMENT, "cannot append to '%.200s': %s", path,
-                           written < 0 ? strerror(errno) : "the disk is full");
-        if (ftruncate(fd, info.st_size) != 0) /* nothing half written */
-            status = STATUS_ENVIRONMENT;
-    }
-    free(line);
-out:
-    if (fd >= 0)
-        close(fd);
-    free(text);
-    return status;
 }
