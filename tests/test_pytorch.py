@@ -269,11 +269,11 @@ def damaged_problem(rng):
         key = rng.choice(KEYS[1:])
         kind = key.rstrip("hw") if key not in ("ih", "iw") else "i"
         if kind in ("p", "op"):
-            q[key] = rng.choice([q[key] + 1, q[key] + 2, q[key] * 2 + 3])
+            q[key] = rng.choice([-1, q[key] + 1, q[key] + 2, q[key] * 2 + 3])
         elif kind == "g":
             q[key] = rng.choice([0, 2, 3, 5])
         elif kind in ("s", "d"):
-            q[key] = rng.choice([0, 1, 1, 2, 5])
+            q[key] = rng.choice([-1, 0, 1, 1, 2, 5])
         else:
             q[key] = rng.choice([0, 1, q[key] + 1])
     if rng.random() < 0.05:
@@ -382,19 +382,19 @@ def section_exec(options, tally, folder):
     names = ("home_small", "pairs_all_different", "groups_2", "bias_one_element", "channels_257")
     cases = [os.path.join(ROOT, "data", "golden", name + ".h5") for name in names]
     cases.append("mb2ic4ih5oc6kh3sh2ph1oph1")
-    implementation = f"exec:'{sys.executable} {script} {{case}} {{output}}'"
+    implementation = f"exec:{sys.executable} {script} {{case}} {{output}}"
     status, found, said = verdicts(options, implementation, *cases)
     tally.check(status == 0, said)
     tally.check(len(found) == len(cases), f"{said}: {len(found)} verdicts of {len(cases)}")
     for case, verdict, line in found:
         tally.check(verdict == "pass", f"run_module.py on {case}: {verdict}: {json.dumps(line)}")
 
-    implementation = f"exec:'{sys.executable} {script} --dtype bfloat16 {{case}} {{output}}'"
+    implementation = f"exec:{sys.executable} {script} --dtype bfloat16 {{case}} {{output}}"
     status, found, said = verdicts(options, implementation, cases[0])
     failed = status == 1 and [verdict for _, verdict, _ in found] == ["fail"]
     tally.check(failed, f"run_module.py in bfloat16 was not refused: {said}")
 
-    implementation = f"exec:'{sys.executable} {script} --module missing.py {{case}} {{output}}'"
+    implementation = f"exec:{sys.executable} {script} --module missing.py {{case}} {{output}}"
     status, found, said = verdicts(options, implementation, cases[0])
     tally.check(status not in (0, "timeout"), f"a command that fails was not refused: {said}")
     print(f"exec: run_module.py on {len(cases)} cases")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a PyTorch module on a case file and writes its output, for assay's `exec:`.
 
-    assay verify --impl "exec:'python3 tests/examples/run_module.py {case} {output}'" CASE
+    assay verify --impl "exec:python3 tests/examples/run_module.py {case} {output}" CASE
     ... run_module.py --module net.py:Net {case} {output}
 
 The module is built with in_channels, out_channels, kernel_size, stride, padding, output_padding,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The operator as one Triton kernel, run on a case file: a modest kernel to put before assay.
 
-    assay verify --impl "exec:'python3 tests/examples/triton_kernel.py {case} {output}'" CASE
+    assay verify --impl "exec:python3 tests/examples/triton_kernel.py {case} {output}" CASE
 
     y = sigmoid(scaling_factor * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
 
