@@ -177,8 +177,8 @@ static enum status check_filters(const struct hdf5_tensor *t, hid_t list, bool *
 }
 
 /* All chunks exist, and the file is long enough for what they claim. */
-static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, hid_t space,
-                                int64_t file_size, struct error *error)
+static enum status check_chunks(struct hdf5_tensor *t, hid_t list, hid_t space, int64_t file_size,
+                                struct error *error)
 {
     bool compressed = false;
     enum status status = check_filters(t, list, &compressed, error);
@@ -197,6 +197,7 @@ static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, hid_t s
         fits &= !__builtin_mul_overflow(chunks, (t->shape[i] - 1) / size + 1, &chunks);
         fits &= !__builtin_mul_overflow(bytes, size, &bytes);
     }
+    t->chunk_bytes = fits ? bytes : INT64_MAX;
     fits &= !__builtin_mul_overflow(bytes, chunks, &bytes);
     if (!fits)
         bytes = INT64_MAX;
@@ -215,7 +216,7 @@ static enum status check_chunks(const struct hdf5_tensor *t, hid_t list, hid_t s
     return STATUS_OK;
 }
 
-static enum status check_storage(const struct hdf5_tensor *t, hid_t list, hid_t space,
+static enum status check_storage(struct hdf5_tensor *t, hid_t list, hid_t space,
                                  H5D_layout_t layout, int64_t file_size, struct error *error)
 {
     const int64_t bytes = t->count * (int64_t)t->stored_size; /* count <= INT64_MAX / 8 */

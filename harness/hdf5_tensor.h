@@ -35,7 +35,8 @@ struct hdf5_tensor {
     double quantum;
     enum tensor_value value;
     enum tensor_route route;
-    size_t stored_size; /* bytes of one element in the file */
+    size_t stored_size;  /* bytes of one element in the file */
+    int64_t chunk_bytes; /* of one chunk; 0 where there are none */
     bool has_crc;
     uint32_t crc; /* attribute `crc32` */
 };
@@ -54,12 +55,21 @@ enum status hdf5_tensor_expect_shape(const struct hdf5_tensor *tensor, const int
 /* The shape as "[2, 3, 4]". */
 const char *hdf5_shape_name(char *out, size_t size, const int64_t *shape, int rank);
 
-/* Rows [first, first + count) of the first axis (of a scalar: 0, 1), contiguous, to out: float for
- * TENSOR_FLOAT32, double for TENSOR_FLOAT64. */
-enum status hdf5_tensor_read(struct hdf5_tensor *tensor, int64_t first, int64_t count, void *out,
-                             struct error *error);
+/* Takes elements [at, at + length) of a read, which lie in its window. */
+typedef enum status (*tensor_sink)(void *data, int64_t at, int64_t length, struct error *error);
 
-/* Reads the stored bytes and compares their CRC-32 with the attribute's. Only where has_crc. */
-enum status hdf5_tensor_check_crc(struct hdf5_tensor *tensor, struct error *error);
+/* Called now and then during a long read. */
+typedef void (*tensor_pulse)(void);
+
+/* Rows [first, first + count) of the first axis (of a scalar: 0, 1) in row-major order: piece by
+ * piece into `window`, which holds `elements`, floats for TENSOR_FLOAT32 and doubles for
+ * TENSOR_FLOAT64; `sink` is called for each piece. */
+enum status hdf5_tensor_read(struct hdf5_tensor *tensor, int64_t first, int64_t count, void *window,
+                             int64_t elements, tensor_sink sink, void *data, struct error *error);
+
+/* Reads the stored bytes and compares their CRC-32 with the attribute's. Only where has_crc.
+ * `pulse` may be NULL. */
+enum status hdf5_tensor_check_crc(struct hdf5_tensor *tensor, tensor_pulse pulse,
+                                  struct error *error);
 
 #endif

@@ -8,8 +8,7 @@
 #include "harness/hdf5_tensor.h"
 #include "harness/hdf5_util.h"
 
-/* Elements read at once: straight to the caller, and through a buffer of our own. */
-#define DIRECT_ELEMENTS ((int64_t)1 << 26)
+/* Elements read at once through a buffer of our own. */
 #define BUFFER_ELEMENTS ((int64_t)1 << 17)
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -84,18 +83,22 @@ static enum status for_boxes(struct hdf5_tensor *t, int64_t first, int64_t count
     return STATUS_OK;
 }
 
+/* Where values go: read into the window, box by box, and handed on. */
+struct window_read {
+    void *window;
+    void *wide; /* BUFFER_ELEMENTS of 8 bytes, for values that are checked */
+    tensor_sink sink;
+    void *data;
+};
+
 static enum status read_direct(struct hdf5_tensor *t, const hsize_t *start, const hsize_t *size,
                                int64_t at, int64_t length, void *data, struct error *error)
 {
-    if (t->value == TENSOR_FLOAT32)
-        return read_box(t, start, size, length, H5T_NATIVE_FLOAT, (float *)data + at, error);
-    return read_box(t, start, size, length, H5T_NATIVE_DOUBLE, (double *)data + at, error);
+    const struct window_read *read = data;
+    const hid_t type = t->value == TENSOR_FLOAT32 ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
+    const enum status status = read_box(t, start, size, length, type, read->window, error);
+    return status == STATUS_OK ? read->sink(read->data, at, length, error) : status;
 }
-
-struct checked_read {
-    void *buffer; /* BUFFER_ELEMENTS of 8 bytes */
-    void *out;
-};
 
 /* A magnitude of at most `digits` significant bits. */
 static bool integer_fits(uint64_t magnitude, int digits)
@@ -130,17 +133,17 @@ static bool convert(const struct hdf5_tensor *t, const void *buffer, int64_t i, 
 static enum status read_checked(struct hdf5_tensor *t, const hsize_t *start, const hsize_t *size,
                                 int64_t at, int64_t length, void *data, struct error *error)
 {
-    struct checked_read *read = data;
+    const struct window_read *read = data;
     const hid_t memory_type = t->route == ROUTE_DOUBLE  ? H5T_NATIVE_DOUBLE
                               : t->route == ROUTE_INT64 ? H5T_NATIVE_INT64
                                                         : H5T_NATIVE_UINT64;
-    const enum status status = read_box(t, start, size, length, memory_type, read->buffer, error);
+    const enum status status = read_box(t, start, size, length, memory_type, read->wide, error);
     if (status != STATUS_OK)
         return status;
     for (int64_t i = 0; i < length; i++) {
         double value;
         char text[40];
-        if (!convert(t, read->buffer, i, &value, text, sizeof text)) {
+        if (!convert(t, read->wide, i, &value, text, sizeof text)) {
             int64_t index[HDF5_RANK_MAX] = {0}, rest = i;
             char where[120];
             for (int axis = t->rank - 1; axis >= 0; axis--) {
@@ -156,24 +159,26 @@ static enum status read_checked(struct hdf5_tensor *t, const hsize_t *start, con
                 t->value == TENSOR_FLOAT32 ? "float32" : "float64");
         }
         if (t->value == TENSOR_FLOAT32)
-            ((float *)read->out)[at + i] = (float)value;
+            ((float *)read->window)[i] = (float)value;
         else
-            ((double *)read->out)[at + i] = value;
+            ((double *)read->window)[i] = value;
     }
-    return STATUS_OK;
+    return read->sink(read->data, at, length, error);
 }
 
-enum status hdf5_tensor_read(struct hdf5_tensor *t, int64_t first, int64_t count, void *out,
-                             struct error *error)
+enum status hdf5_tensor_read(struct hdf5_tensor *t, int64_t first, int64_t count, void *window,
+                             int64_t elements, tensor_sink sink, void *data, struct error *error)
 {
+    struct window_read read = {.window = window, .sink = sink, .data = data};
     if (t->route == ROUTE_DIRECT)
-        return for_boxes(t, first, count, DIRECT_ELEMENTS, read_direct, out, error);
-    struct checked_read read = {.buffer = malloc(BUFFER_ELEMENTS * 8), .out = out};
-    if (!read.buffer)
+        return for_boxes(t, first, count, elements, read_direct, &read, error);
+    read.wide = malloc(BUFFER_ELEMENTS * 8);
+    if (!read.wide)
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     const enum status status =
-        for_boxes(t, first, count, BUFFER_ELEMENTS, read_checked, &read, error);
-    free(read.buffer);
+        for_boxes(t, first, count, elements < BUFFER_ELEMENTS ? elements : BUFFER_ELEMENTS,
+                  read_checked, &read, error);
+    free(read.wide);
     return status;
 }
 
@@ -181,6 +186,7 @@ enum status hdf5_tensor_read(struct hdf5_tensor *t, int64_t first, int64_t count
 
 struct crc_read {
     void *buffer;
+    tensor_pulse pulse;
     uLong crc;
 };
 
@@ -189,15 +195,18 @@ static enum status read_crc(struct hdf5_tensor *t, const hsize_t *start, const h
 {
     (void)at;
     struct crc_read *read = data;
+    if (read->pulse)
+        read->pulse();
     const enum status status = read_box(t, start, size, length, t->stored, read->buffer, error);
     if (status == STATUS_OK)
         read->crc = crc32_z(read->crc, read->buffer, (size_t)length * t->stored_size);
     return status;
 }
 
-enum status hdf5_tensor_check_crc(struct hdf5_tensor *t, struct error *error)
+enum status hdf5_tensor_check_crc(struct hdf5_tensor *t, tensor_pulse pulse, struct error *error)
 {
-    struct crc_read read = {.buffer = malloc((size_t)BUFFER_ELEMENTS * t->stored_size), .crc = 0};
+    struct crc_read read = {
+        .buffer = malloc((size_t)BUFFER_ELEMENTS * t->stored_size), .pulse = pulse, .crc = 0};
     if (!read.buffer)
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     enum status status =

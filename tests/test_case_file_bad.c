@@ -349,27 +349,14 @@ static void test_case_file_cut_anywhere_is_refused(void **state)
     free(bytes);
 }
 
-static void test_case_file_probe_says_what_open_says(void **state)
-{
-    (void)state;
-    struct error error = {0};
-    const hid_t file = create_good(in_folder("good.h5"));
-    H5Fclose(file);
-    assert_int_equal(case_file_probe(in_folder("good.h5"), &error), STATUS_OK);
-    write_bytes(in_folder("text.h5"), "some text\n", 10);
-    assert_int_equal(case_file_probe(in_folder("text.h5"), &error), STATUS_BAD_INPUT);
-    assert_non_null(strstr(error.message, "text.h5': not an HDF5 file"));
-}
-
 int main(void)
 {
-    struct CMUnitTest tests[BAD_CASES + 3] = {
+    struct CMUnitTest tests[BAD_CASES + 2] = {
         cmocka_unit_test(test_case_file_that_is_no_hdf5_is_refused),
         cmocka_unit_test(test_case_file_cut_anywhere_is_refused),
-        cmocka_unit_test(test_case_file_probe_says_what_open_says),
     };
     for (size_t i = 0; i < BAD_CASES; i++)
-        tests[i + 3] = (struct CMUnitTest){.name = bad_cases[i].name,
+        tests[i + 2] = (struct CMUnitTest){.name = bad_cases[i].name,
                                            .test_func = run_bad_case,
                                            .initial_state = (void *)&bad_cases[i]};
     return cmocka_run_group_tests_name("bad case files", tests, fixture_setup, fixture_teardown);
