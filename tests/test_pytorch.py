@@ -555,7 +555,8 @@ SECTIONS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--assay", default=os.path.join(ROOT, "build", "assay"))
+    program = os.environ.get("ASSAY", os.path.join(ROOT, "build", "assay"))
+    parser.add_argument("--assay", default=program, help="default: $ASSAY, or build/assay")
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
