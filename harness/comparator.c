@@ -203,7 +203,7 @@ static void fixed_bounds(const struct tolerance *t, const double *expected, int6
         bound[j] = t->atol + t->rtol * fabs(expected[j]);
 }
 
-/* Widens the narrowest class of this thread until the row lies within its worst case. `claimed`:
+/* Widens the narrowest class of this thread until the row lies within its typical bound. `claimed`:
  * the row's comparison under the class claimed, NULL where another rule was applied. */
 static void narrow_class(struct finding *f, const struct comparator *c,
                          const struct strip_kernels *k, const struct oracle_strip *s,
@@ -213,12 +213,12 @@ static void narrow_class(struct finding *f, const struct comparator *c,
     const struct oracle_arrays *a = s->arrays;
     while (f->alive < CLASS_COUNT) {
         const struct bound *bound = &c->bounds[f->alive];
-        if (claimed && f->alive == (int)c->cls && claimed->above_worst == 0)
+        if (claimed && f->alive == (int)c->cls && claimed->above_typical == 0)
             return;
         const struct bound_pixels pixels = {{f->spread[1][0], f->spread[1][1]},
                                             {f->largest[1][0], f->largest[1][1]}};
         if (*prepared != f->alive) {
-            k->bound_pixels(bound, a, &pixels);
+            k->bound_pixels(bound, oracle_epilogue(c->oracle), a, &pixels);
             *prepared = f->alive;
         }
         struct comparison comparison;
@@ -226,7 +226,7 @@ static void narrow_class(struct finding *f, const struct comparator *c,
                      f->other_worst);
         k->compare_row(f->got, expected, f->other_typical + offset, f->other_worst + offset,
                        s->columns, INFINITY, INFINITY, &comparison);
-        if (comparison.above_worst == 0)
+        if (comparison.above_typical == 0)
             return;
         f->alive++;
     }
@@ -245,7 +245,7 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
     const bool derived = c->tolerance.rule == TOLERANCE_DERIVED;
     int prepared = -1;
     if (derived)
-        k->bound_pixels(&c->bounds[c->cls], a, &pixels);
+        k->bound_pixels(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &pixels);
     for (int64_t channel = 0; channel < a->channels; channel++) {
         if (derived)
             k->bound_row(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &pixels, channel,

@@ -32,7 +32,7 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
     const struct bound_pixels pixels = {{row, row + a->pitch},
                                         {row + 2 * a->pitch, row + 3 * a->pitch}};
     double *typical = row + 4 * a->pitch, *worst = row + 5 * a->pitch;
-    v->kernels->bound_pixels(&v->bound, a, &pixels);
+    v->kernels->bound_pixels(&v->bound, oracle_epilogue(v->oracle), a, &pixels);
     for (int64_t c = 0; c < a->channels; c++) {
         v->kernels->bound_row(&v->bound, oracle_epilogue(v->oracle), a, &pixels, c, typical, worst);
         for (int64_t i = 0; i < s->rows; i++)

@@ -3,8 +3,8 @@
 #include <string.h>
 
 static const struct arithmetic_class_info classes[CLASS_COUNT] = {
-#define X(id, name, worst, typical, quantum, accumulation, products, summary)                      \
-    [id] = {name, worst, typical, quantum, accumulation, products, summary},
+#define X(id, name, worst, bias, random, quantum, accumulation, products, summary)                 \
+    [id] = {name, worst, bias, random, quantum, accumulation, products, summary},
     ARITHMETIC_CLASS_LIST(X)
 #undef X
 };

@@ -26,7 +26,8 @@ void bound_init(struct bound *b, enum arithmetic_class cls, const struct problem
 
     *b = (struct bound){.cls = cls};
     b->lambda = sqrt(2.0 * log(2.0 * (outputs > 1.0 ? outputs : 1.0) / FALSE_ALARM));
-    const double operand[BOUND_TIERS] = {info->operand_typical, info->operand_worst};
+    const double typical = info->operand_bias + info->operand_random;
+    const double operand[BOUND_TIERS] = {typical, info->operand_worst};
     for (int tier = 0; tier < BOUND_TIERS; tier++) {
         double sum = gamma_of(n, u), channel_sum = gamma_of(channels, unit);
         if (tier == BOUND_TYPICAL) {
@@ -34,10 +35,15 @@ void bound_init(struct bound *b, enum arithmetic_class cls, const struct problem
             channel_sum = least(channel_sum, b->lambda * sqrt(channels) * unit);
         }
         const double rounded = operand[tier] * (2.0 + operand[tier]);
-        b->relative[tier] = sides * (rounded + sum * (1.0 + rounded));
+        b->relative[tier] = sides * sum * (1.0 + rounded);
+        if (tier == BOUND_WORST)
+            b->relative[tier] += rounded;
         b->probability[tier] =
             sides * (2.0 * (fp64 ? 0x1p-51 : 0x1p-22) + 4.0 * unit + channel_sum);
     }
+    b->operand_magnitude = typical * (2.0 + typical);
+    b->operand_shrink = 2.0 * info->operand_bias;
+    b->operand_walk = b->lambda / sqrt(3.0) * info->operand_random * sqrt(2.0 * max_x * max_weight);
     b->absolute = info->quantum == 0.0 ? 0.0 : 2.0 * k * info->quantum * max_x * max_weight;
     b->absolute += fp64 ? 0.0 : k * 0x1p-125;
     b->argument = sides * 4.0 * unit;

@@ -65,9 +65,12 @@ enum bound_tier { BOUND_TYPICAL, BOUND_WORST, BOUND_TIERS };
 struct bound {
     enum arithmetic_class cls;
     double lambda;
-    double relative[BOUND_TIERS];    /* of S_c */
-    double absolute;                 /* q */
-    double argument;                 /* a u_e */
+    double relative[BOUND_TIERS]; /* of S_c: summation, in the worst case the operands' too */
+    double operand_magnitude;     /* r of the typical tier, of S_c; 0 in the worst case's place */
+    double operand_shrink;        /* 2 b */
+    double operand_walk;          /* lambda / sqrt(3) o' sqrt(2 max|x| max|W|), of sqrt(S_c) */
+    double absolute;              /* q */
+    double argument;              /* a u_e */
     double probability[BOUND_TIERS]; /* r_p */
     double rounding;                 /* 4 u_e */
     double exp_error;                /* e_f */
@@ -75,17 +78,23 @@ struct bound {
     double output_relative, output_absolute;
 };
 
-/* max_x and max_weight: largest finite magnitude in either tensor (only classes with a quantum look
- * at them). */
+/* max_x and max_weight: largest finite magnitude in either tensor (only classes that round their
+ * operands look at them). */
 void bound_init(struct bound *bound, enum arithmetic_class cls, const struct problem *problem,
                 double max_x, double max_weight);
 
-/* D_c: magnitude is S_c, maximum is m. */
+/* D_c: magnitude is S_c, maximum is m, conv_bias is |conv_bias_c|. */
 static inline double bound_logit(const struct bound *b, enum bound_tier tier, double magnitude,
-                                 double logit, double maximum)
+                                 double logit, double maximum, double conv_bias)
 {
     const double size = fabs(logit) + fabs(maximum);
-    const double d = b->relative[tier] * magnitude + b->absolute + b->argument * size;
+    double d = b->relative[tier] * magnitude + b->absolute + b->argument * size;
+    if (tier == BOUND_TYPICAL) {
+        const double all = b->operand_magnitude * magnitude;
+        const double walk = b->operand_shrink * (fabs(logit) + conv_bias) +
+                            b->operand_walk * __builtin_sqrt(magnitude);
+        d += all < walk ? all : walk;
+    }
     const double settled = logit - logit == 0.0 ? d : 0.0; /* 0 where the logit is not finite */
     return settled > 0.0 && !(magnitude < 0x1p127) ? INFINITY : settled;
 }

@@ -160,8 +160,8 @@ static void oracle_f64(const struct epilogue *e, const struct oracle_arrays *a)
     }
 }
 
-static void bound_pixels(const struct bound *b, const struct oracle_arrays *a,
-                         const struct bound_pixels *pixels)
+static void bound_pixels(const struct bound *b, const struct epilogue *e,
+                         const struct oracle_arrays *a, const struct bound_pixels *pixels)
 {
     const int64_t n = a->positions;
     for (int tier = 0; tier < BOUND_TIERS; tier++) {
@@ -172,9 +172,11 @@ static void bound_pixels(const struct bound *b, const struct oracle_arrays *a,
             const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
             const float *s = a->magnitude + c * a->pitch;
             const double *m = a->maximum;
+            const double cb = e->conv_bias ? fabs((double)e->conv_bias[c]) : 0.0;
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) {
-                const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+                const double d =
+                    bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
                 spread[i] += p[i] * bound_expm1(d);
                 largest[i] = d > largest[i] ? d : largest[i];
             }
@@ -191,6 +193,7 @@ static void bound_row(const struct bound *b, const struct epilogue *e,
     const double *y = a->expected + c * a->pitch, *m = a->maximum;
     const float *s = a->magnitude + c * a->pitch;
     const double bias = (double)e->bias[c * e->bias_step];
+    const double cb = e->conv_bias ? fabs((double)e->conv_bias[c]) : 0.0;
     double *const out[BOUND_TIERS] = {typical, worst};
     for (int tier = 0; tier < BOUND_TIERS; tier++) {
         const double *spread = pixels->spread[tier], *largest = pixels->largest[tier];
@@ -198,14 +201,14 @@ static void bound_row(const struct bound *b, const struct epilogue *e,
         int wide = 0;
 #pragma omp simd reduction(| : wide)
         for (int64_t i = 0; i < n; i++) {
-            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
             tolerance[i] = bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i],
                                         y[i], bias, &wide);
         }
         if (!wide)
             continue;
         for (int64_t i = 0; i < n; i++) {
-            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i]);
+            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
             int this_one = 0;
             bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i], y[i], bias,
                          &this_one);

@@ -56,8 +56,8 @@ struct strip_kernels {
     /* In: logit without conv_bias, magnitude of the products. Out: all arrays. */
     void (*oracle_f64)(const struct epilogue *e, const struct oracle_arrays *arrays);
 
-    void (*bound_pixels)(const struct bound *bound, const struct oracle_arrays *arrays,
-                         const struct bound_pixels *pixels);
+    void (*bound_pixels)(const struct bound *bound, const struct epilogue *e,
+                         const struct oracle_arrays *arrays, const struct bound_pixels *pixels);
 
     /* Bounds of channel c at every position: typical [pitch], worst [pitch]. */
     void (*bound_row)(const struct bound *bound, const struct epilogue *e,

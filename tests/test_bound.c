@@ -260,6 +260,9 @@ static void test_class_bf16_operands_pass_as_bf16_and_fail_as_tf32(void **state)
     assert_int_equal(r.verdict, VERDICT_PASS);
     assert_int_equal(r.narrowest, CLASS_BF16);
     r = rounded_operands(7, CLASS_TF32);
+    assert_int_equal(r.verdict, VERDICT_MARGINAL); /* beyond what tf32 typically does */
+    assert_int_equal(r.narrowest, CLASS_BF16);
+    r = rounded_operands(7, CLASS_FP32);
     assert_int_equal(r.verdict, VERDICT_FAIL);
 }
 
@@ -304,7 +307,7 @@ static void test_bound_grows_from_class_to_class(void **state)
         int wide = 0;
         double y[BOUND_TIERS];
         for (int tier = 0; tier < BOUND_TIERS; tier++) {
-            const double d = bound_logit(&b, (enum bound_tier)tier, 10.0, 3.0, 4.0);
+            const double d = bound_logit(&b, (enum bound_tier)tier, 10.0, 3.0, 4.0, 0.5);
             y[tier] = bound_output(&b, (enum bound_tier)tier, d, d, d, 0.3, 0.6, 0.1, &wide);
         }
         assert_int_equal(wide, 0);

@@ -60,7 +60,7 @@ static bool agree(void *context, int thread, const struct oracle_strip *s)
     const struct bound_pixels pixels = {{rows, rows + a->pitch},
                                         {rows + 2 * a->pitch, rows + 3 * a->pitch}};
     double *typical = rows + 4 * a->pitch, *worst = rows + 5 * a->pitch;
-    strip_kernels_get()->bound_pixels(&g->bound, a, &pixels);
+    strip_kernels_get()->bound_pixels(&g->bound, oracle_epilogue(g->oracle), a, &pixels);
     for (int64_t c = 0; c < a->channels; c++) {
         strip_kernels_get()->bound_row(&g->bound, oracle_epilogue(g->oracle), a, &pixels, c,
                                        typical, worst);
