@@ -55,7 +55,15 @@ static enum status prepare(const struct implementation *i, const struct problem 
     (void)options;
     struct exec_state *s = calloc(1, sizeof *s);
     *state = s;
-    if (!s || !(s->command = strdup(i->name + strlen("exec:"))))
+    const char *command = i->name + strlen("exec:");
+    size_t length = strlen(command);
+    /* exec:'...' may arrive with its quotes, where they stood inside others. */
+    if (length >= 2 && (command[0] == '\'' || command[0] == '"') &&
+        command[length - 1] == command[0]) {
+        command++;
+        length -= 2;
+    }
+    if (!s || !(s->command = strndup(command, length)))
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     s->problem = *problem;
     s->params = *params;

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-/* Attributes and sizes beyond this are refused before anything is multiplied: far above any tensor
- * that fits in memory, and low enough that a few products of attributes stay inside int64_t. */
-#define ATTRIBUTE_MAX ((int64_t)1 << 31)
+/* Attributes and sizes beyond this are refused before anything is multiplied: PyTorch's own limit
+ * for stride and dilation, and low enough that a few products of attributes stay inside int64_t. */
+#define ATTRIBUTE_MAX (((int64_t)1 << 31) - 1)
 #define COUNT_MAX ((int64_t)1 << 60)
 
 struct problem problem_home(void)

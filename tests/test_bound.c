@@ -253,17 +253,18 @@ static void test_class_tf32_operands_pass_as_tf32_and_fail_as_fp32(void **state)
     assert_int_equal(r.narrowest, CLASS_TF32);
 }
 
-static void test_class_bf16_operands_pass_as_bf16_and_fail_as_tf32(void **state)
+/* Rounding to bf16 (8 bits, to nearest) may err no more than truncating to tf32 (11 bits) does in
+ * the same direction everywhere, so the bound tells the two apart on some data only; fp32 it always
+ * tells. */
+static void test_class_bf16_operands_pass_as_bf16_and_fail_as_fp32(void **state)
 {
     (void)state;
     struct comparison_report r = rounded_operands(7, CLASS_BF16);
     assert_int_equal(r.verdict, VERDICT_PASS);
-    assert_int_equal(r.narrowest, CLASS_BF16);
-    r = rounded_operands(7, CLASS_TF32);
-    assert_int_equal(r.verdict, VERDICT_MARGINAL); /* beyond what tf32 typically does */
-    assert_int_equal(r.narrowest, CLASS_BF16);
+    assert_true(r.narrowest >= CLASS_TF32);
     r = rounded_operands(7, CLASS_FP32);
     assert_int_equal(r.verdict, VERDICT_FAIL);
+    assert_true(r.error_over_bound > 10.0);
 }
 
 /* ---- rules
@@ -350,7 +351,7 @@ int main(void)
         cmocka_unit_test(test_bound_catches_dropped_input_channel),
         cmocka_unit_test(test_bound_catches_dropped_conv_bias),
         cmocka_unit_test(test_class_tf32_operands_pass_as_tf32_and_fail_as_fp32),
-        cmocka_unit_test(test_class_bf16_operands_pass_as_bf16_and_fail_as_tf32),
+        cmocka_unit_test(test_class_bf16_operands_pass_as_bf16_and_fail_as_fp32),
         cmocka_unit_test(test_tolerance_fixed_rule_is_applied),
         cmocka_unit_test(test_tolerance_junk_is_refused),
         cmocka_unit_test(test_bound_grows_from_class_to_class),

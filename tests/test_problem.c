@@ -115,7 +115,7 @@ static void test_problem_accepted_where_pytorch_accepts(void **state)
 static void test_problem_too_large_is_refused(void **state)
 {
     (void)state;
-    refused("mb2147483648ic2147483648ih2147483648oc1kh1", "too large");
+    refused("mb2147483647ic2147483647ih2147483647oc1kh1", "too large");
     refused("mb1ic1ih1oc1kh9999999999", "too large");
 }
 
