@@ -134,9 +134,12 @@ enum status hdf5_writer_tensor(struct hdf5_writer *w, struct tensor_writer *t, c
         if (offset == HADDR_UNDEF)
             status = hdf5_writer_failed(w, "a dataset has no place in the file", error);
         t->offset = (int64_t)offset;
-        assert(w->count == 0 || t->offset >= w->tensors[w->count - 1].offset);
-        w->tensors[w->count].offset = t->offset;
-        w->tensors[w->count++].bytes = bytes;
+        /* Kept in the order of the file: HDF5 may put a small dataset into an earlier gap. */
+        int k = w->count++;
+        for (; k > 0 && w->tensors[k - 1].offset > t->offset; k--)
+            w->tensors[k] = w->tensors[k - 1];
+        w->tensors[k].offset = t->offset;
+        w->tensors[k].bytes = bytes;
     }
     if (list > 0)
         H5Pclose(list);
