@@ -12,7 +12,7 @@
 
 /* Processor time: of opening, which takes a millisecond, and of one piece, which may have to
  * decompress a chunk. */
-#define OPEN_MILLISECONDS 800
+#define OPEN_MILLISECONDS 500
 #define PIECE_MILLISECONDS 20000
 /* Memory on top of what the program had, and of a few chunks. */
 #define MEMORY_BYTES ((rlim_t)256 << 20)

@@ -180,6 +180,30 @@ static void test_case_file_with_patched_shape_is_refused(void **state)
     free(good);
 }
 
+/* An object in the heap of variable-length strings whose length wraps around: HDF5 1.10.8 loops on
+ * it for ever, later ones may refuse it. */
+static void test_case_file_that_makes_hdf5_loop_is_refused(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct case_file *file;
+    size_t size;
+    const uint64_t length = (uint64_t)0 - 16;
+    H5Fclose(create_good(in_folder("good.h5")));
+    char *bytes = read_bytes(in_folder("good.h5"), &size);
+    char *heap = memmem(bytes, size, "GCOL", 4);
+    assert_non_null(heap);
+    memcpy(heap + 16 + 8, &length, sizeof length); /* behind the heap's and the object's header */
+    write_bytes(in_folder("loop.h5"), bytes, size);
+    free(bytes);
+    assert_int_equal(case_file_open(&file, in_folder("loop.h5"), &error), STATUS_BAD_INPUT);
+    assert_null(file);
+    assert_null(strchr(error.message, '\n'));
+    /* And the process is as good as before. */
+    assert_int_equal(case_file_open(&file, in_folder("good.h5"), &error), STATUS_OK);
+    case_file_free(file);
+}
+
 /* ---- storage that is whole --------------------------------------------------------------------
  */
 
@@ -333,12 +357,13 @@ static void test_case_file_with_soft_links_inside_is_read(void **state)
     assert_reads_good(in_folder("links.h5"));
 }
 
-#define GOOD_TESTS 8
+#define GOOD_TESTS 9
 
 int main(void)
 {
     struct CMUnitTest tests[BAD_CASES + GOOD_TESTS] = {
         cmocka_unit_test(test_case_file_with_patched_shape_is_refused),
+        cmocka_unit_test(test_case_file_that_makes_hdf5_loop_is_refused),
         cmocka_unit_test(test_case_file_as_h5py_writes_it_is_read),
         cmocka_unit_test(test_case_file_with_other_objects_in_the_root_is_read),
         cmocka_unit_test(test_case_file_chunked_and_compressed_is_read),

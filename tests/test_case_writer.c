@@ -173,9 +173,60 @@ static void test_case_writer_file_has_the_usual_mode(void **state)
     assert_int_equal(info.st_mode & 0777, 0640);
 }
 
+/* Tensors of all sizes around those at which HDF5 places them differently (page alignment). */
+static void test_case_writer_tensors_of_every_size_come_back(void **state)
+{
+    (void)state;
+    const int64_t channels[] = {1, 3, 31, 32, 63, 64, 65, 130};
+    for (size_t i = 0; i < 64; i++) {
+        struct problem p = small_problem();
+        struct error error = {0};
+        struct case_writer *writer;
+        struct case_file *file;
+        p.in_channels = channels[i % 8] * p.groups;
+        p.out_channels = p.bias_count = channels[i / 8] * p.groups;
+        const size_t x = (size_t)problem_input_count(&p), w = (size_t)problem_weight_count(&p),
+                     c = (size_t)p.out_channels, y = (size_t)problem_output_count(&p);
+        float *floats = malloc(2 * (x + w + 2 * c) * sizeof *floats);
+        double *doubles = malloc(2 * y * sizeof *doubles);
+        assert_true(floats && doubles);
+        for (size_t k = 0; k < x + w + 2 * c; k++)
+            floats[k] = (float)k;
+        for (size_t k = 0; k < y; k++)
+            doubles[k] = (double)k + 0.5;
+        const struct params params = {floats + x, floats + x + w, floats + x + w + c};
+        assert_int_equal(case_writer_create(&writer, in_folder("sizes.h5"), &p, &provenance,
+                                            CASE_EXPECTED_F64, &error),
+                         STATUS_OK);
+        assert_int_equal(case_writer_params(writer, &params, &error), STATUS_OK);
+        assert_int_equal(case_writer_input(writer, floats, p.batch, &error), STATUS_OK);
+        assert_int_equal(case_writer_expected(writer, doubles, p.batch, &error), STATUS_OK);
+        assert_int_equal(case_writer_commit(writer, &error), STATUS_OK);
+        case_writer_free(writer);
+
+        int checked = 0;
+        float *found = floats + x + w + 2 * c;
+        assert_int_equal(case_file_open(&file, in_folder("sizes.h5"), &error), STATUS_OK);
+        assert_true(problem_equal(case_file_problem(file), &p));
+        assert_int_equal(case_file_check_sums(file, &checked, &error), STATUS_OK);
+        assert_int_equal(checked, 5);
+        assert_int_equal(case_file_read_input(file, 0, p.batch, found, &error), STATUS_OK);
+        assert_int_equal(
+            case_file_read_params(file, found + x, found + x + w, found + x + w + c, &error),
+            STATUS_OK);
+        assert_int_equal(case_file_read_expected(file, 0, p.batch, doubles + y, &error), STATUS_OK);
+        assert_memory_equal(found, floats, (x + w + 2 * c) * sizeof *floats);
+        assert_memory_equal(doubles + y, doubles, y * sizeof *doubles);
+        case_file_free(file);
+        free(doubles);
+        free(floats);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_case_writer_tensors_of_every_size_come_back),
         cmocka_unit_test(test_case_writer_not_committed_leaves_the_old_file),
         cmocka_unit_test(test_case_writer_over_the_file_limit_is_refused_at_once),
         cmocka_unit_test(test_case_writer_failing_midway_keeps_the_old_file),

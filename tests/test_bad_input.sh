@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# Bad requests and bad files on the command line: one exact line on stderr, nothing on stdout, exit
+# status 2 (or 3), at once, in little memory, and no file left behind.
+# usage: test_bad_input.sh     environment: ASSAY (the program; default build/assay)
+set -u
+assay=$(realpath "${ASSAY:-build/assay}")
+[ -x "$assay" ] || { echo "not ok - the program '$assay' is missing: run make"; exit 1; }
+folder=$(mktemp -d)
+mounted=
+trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+passed=0 failed=0
+# A sanitizer needs terabytes of address space, and longer.
+sanitized=$(grep -c __asan_init "$assay")
+milliseconds_most=$([ "$sanitized" -gt 0 ] && echo 5000 || echo 1000)
+d=mb2ic4ih5oc3kh3sh2 # a small case
+
+ok() { echo "ok - $1"; passed=$((passed + 1)); }
+not_ok() { echo "not ok - $1: $2"; failed=$((failed + 1)); }
+
+# bad NAME STATUS MESSAGE ARGUMENT...: MESSAGE is the whole of stderr behind "assay: "; "*" stands for
+# anything. Nothing else may change in the folder.
+bad() {
+    local name=$1 status=$2 message=$3 before after out err found start milliseconds
+    shift 3
+    before=$(ls -A)
+    start=$(date +%s%N)
+    ([ "$sanitized" -gt 0 ] || ulimit -v 4000000; exec "$assay" "$@" >stdout 2>stderr)
+    found=$?
+    milliseconds=$((($(date +%s%N) - start) / 1000000))
+    err=$(cat stderr)
+    out=$(od -c stdout | head -n 3)
+    [ -s stdout ] || out=
+    rm stdout stderr
+    after=$(ls -A)
+    # shellcheck disable=SC2053 # the right side is a pattern
+    if [ "$found" -ne "$status" ]; then
+        not_ok "$name" "exit status $found, not $status ($err)"
+    elif [[ $err != "assay: "$message ]]; then
+        not_ok "$name" "stderr is '$err', not 'assay: $message'"
+    elif [ -n "$out" ]; then
+        not_ok "$name" "stdout is '$out'"
+    elif [ "$milliseconds" -gt "$milliseconds_most" ]; then
+        not_ok "$name" "took $milliseconds ms"
+    elif [ "$before" != "$after" ]; then
+        not_ok "$name" "left '$after' where '$before' was"
+    else
+        ok "$name"
+    fi
+}
+
+# patch FILE PATTERN REPLACEMENT: the first bytes that match the Perl pattern are overwritten.
+patch_bytes() {
+    local offset
+    offset=$(LC_ALL=C grep -obUaP -m 1 "$2" "$1" | head -n 1 | cut -d: -f1)
+    [ -n "$offset" ] || { not_ok "patch of $1" "no bytes '$2'"; return; }
+    # shellcheck disable=SC2059 # the replacement is a format
+    printf "$3" | dd of="$1" bs=1 seek="$offset" conv=notrunc status=none
+}
+
+# ---- files -----------------------------------------------------------------------------------------
+
+if ! "$assay" golden --out good.h5 "$d" >golden.log 2>&1; then
+    not_ok golden_of_a_small_case "$(cat golden.log)"
+    exit 1
+fi
+rm golden.log
+: >empty.h5
+echo text >text.h5
+head -c 3000 good.h5 >cut.h5
+mkdir folder.h5
+mkfifo fifo.h5
+ln -s loop.h5 loop.h5
+cp good.h5 format.h5 && patch_bytes format.h5 'assay-case' 'assay-cake'
+cp good.h5 claim.h5
+x='\x02\x00{7}\x04\x00{7}\x05\x00{7}\x05\x00{7}' # the shape of /input
+claim='\0\x80\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\x40\0\0\0\0\0\0'
+patch_bytes claim.h5 "$x" "$claim"
+cp good.h5 damaged.h5 # a byte in the midst of the largest tensor, /expected
+printf '\x55' | dd of=damaged.h5 bs=1 seek=$(($(stat -c %s damaged.h5) - 2000)) conv=notrunc status=none
+
+for command in verify bench; do
+    bad "${command}_of_no_file" 2 "'none.h5': cannot be opened: No such file or directory" \
+        $command none.h5
+    bad "${command}_of_an_empty_file" 2 "'empty.h5': empty: it must be an HDF5 file" \
+        $command empty.h5
+    bad "${command}_of_text" 2 "'text.h5': not an HDF5 file" $command text.h5
+    bad "${command}_of_a_truncated_file" 2 \
+        "'cut.h5': damaged or truncated (HDF5: truncated file: eof = 3000, *)" $command cut.h5
+    bad "${command}_of_a_folder" 2 "'folder.h5': a directory: it must be an HDF5 file" \
+        $command folder.h5
+    bad "${command}_of_a_fifo" 2 "'fifo.h5': not a regular file" $command fifo.h5
+    bad "${command}_of_a_link_loop" 2 \
+        "'loop.h5': cannot be opened: Too many levels of symbolic links" $command loop.h5
+    bad "${command}_of_another_format" 2 \
+        "'format.h5': attribute 'format' is 'assay-cake': it must be 'assay-case'" \
+        $command format.h5
+    bad "${command}_of_a_claim_of_2_to_60_bytes" 2 \
+        "'claim.h5': '/input' claims 1152921504606846976 bytes, more than the file of *" \
+        $command claim.h5
+done
+bad verify_of_a_damaged_tensor 2 "'damaged.h5': '/expected' is damaged: its CRC-32 is *" \
+    verify damaged.h5
+bad check_of_no_output 2 "'none.h5': cannot be opened: No such file or directory" \
+    check good.h5 none.h5
+bad check_of_no_case 2 "'none.h5': cannot be opened: No such file or directory" \
+    check none.h5 good.h5
+bad check_of_a_file_without_output 2 "'good.h5': dataset '/output' is missing" check good.h5 good.h5
+bad check_of_text 2 "'text.h5': not an HDF5 file" check good.h5 text.h5
+
+# ---- descriptors -----------------------------------------------------------------------------------
+
+bad descriptor_without_a_key 2 "descriptor 'mb1' lacks key 'ic'" verify mb1
+bad descriptor_with_junk 2 "unknown piece 'x' in descriptor '${d}x': try *" verify ${d}x
+bad descriptor_with_a_newline 2 "unknown piece 'a?b' in descriptor 'a?b': try *" verify $'a\nb'
+bad descriptor_with_a_duplicate 2 "key 'sh' stands twice in descriptor '${d}sh3'" verify ${d}sh3
+bad descriptor_that_overflows 2 \
+    "descriptor key 'mb' has a number too large for 63 bits: '99999999999999999999ic1ih1oc1kh1'" \
+    verify mb99999999999999999999ic1ih1oc1kh1
+bad descriptor_with_a_negative_size 2 \
+    "descriptor key 'ic' needs a whole number, found '-1ih1oc1kh1'" verify mb1ic-1ih1oc1kh1
+bad descriptor_with_a_zero_stride 2 \
+    "descriptor 'mb1ic1ih1oc1kh1sh0': stride height '0' must be at least 1" \
+    verify mb1ic1ih1oc1kh1sh0
+bad descriptor_of_enormous_tensors 2 \
+    "descriptor 'mb1ic2147483648ih2147483648oc1kh1': tensors of *" \
+    verify mb1ic2147483648ih2147483648oc1kh1
+bad descriptor_that_is_empty 2 "the descriptor is empty: try 'home@mb1'" verify ""
+bad home_with_junk 2 "'home@mb8x': junk 'x' after the batch" verify home@mb8x
+
+# ---- options ---------------------------------------------------------------------------------------
+
+bad unknown_command 2 "unknown command 'frob': see 'assay help'" frob
+bad unknown_option 2 "unknown option '--bogus': see 'assay help verify'" verify --bogus $d
+bad unknown_fill 2 "*'bogus'*" verify --fill bogus $d
+bad unknown_implementation 2 "*'bogus'*" verify --impl bogus $d
+bad option_without_its_value 2 "*'--seed'*" verify $d --seed
+bad seed_that_is_no_number 2 "*'--seed'*" verify --seed 1x $d
+bad golden_without_output 2 "no output is given: --out FILE" golden $d
+bad unknown_storage 2 "option '--expected' is 'f16': f64, f32 or none" golden --expected f16 --out a.h5 $d
+
+# ---- where nothing can be written ------------------------------------------------------------------
+
+bad golden_in_no_folder 2 "'none/a.h5': cannot be created: No such file or directory" \
+    golden --out none/a.h5 $d
+bad golden_below_a_file 2 "'text.h5/a.h5': cannot be created: Not a directory" \
+    golden --out text.h5/a.h5 $d
+bad golden_to_a_device 2 "'/dev/null': not a regular file: name a file to write" \
+    golden --out /dev/null $d
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir locked && chmod a-w locked
+    bad golden_in_a_locked_folder 2 "'locked/a.h5': cannot be created: Permission denied" \
+        golden --out locked/a.h5 $d
+else
+    echo "skip - golden_in_a_locked_folder: root may write everywhere"
+fi
+
+cp good.h5 old.h5
+file_limit() {
+    local err status
+    err=$( (ulimit -f 40; exec "$assay" golden --out old.h5 mb2ic4ih50oc3kh3sh2 2>&1 >/dev/null) | cat)
+    (ulimit -f 40; exec "$assay" golden --out old.h5 mb2ic4ih50oc3kh3sh2 >/dev/null 2>&1)
+    status=$?
+    if [ "$status" -eq 3 ] && [[ $err == "assay: "*"files are limited to 40960 (ulimit -f)" ]] &&
+        cmp -s old.h5 good.h5 && [ -z "$(find . -name '*.tmp.*')" ]; then
+        ok golden_over_the_file_limit
+    else
+        not_ok golden_over_the_file_limit "status $status: $err"
+    fi
+}
+file_limit
+
+mkdir disk
+if mount -t tmpfs -o size=256k assay-test disk 2>/dev/null; then
+    mounted=$folder/disk
+    cp good.h5 disk/old.h5
+    bad golden_on_a_full_disk 3 "'*disk/old.h5': no room for * bytes: No space left on device" \
+        golden --out disk/old.h5 mb8ic4ih50oc3kh3sh2
+    if cmp -s disk/old.h5 good.h5 && [ "$(ls -A disk)" = old.h5 ]; then
+        ok a_full_disk_leaves_the_old_file
+    else
+        not_ok a_full_disk_leaves_the_old_file "$(ls -A disk)"
+    fi
+    head -c 230000 /dev/zero >disk/filler
+    : >disk/filler2
+    dd if=/dev/zero of=disk/filler2 status=none 2>/dev/null
+    bad golden_on_a_disk_without_a_byte 3 "'*disk/new.h5': *: No space left on device" \
+        golden --out disk/new.h5 $d
+else
+    echo "skip - golden_on_a_full_disk: no right to mount a small file system"
+fi
+
+# ---- interrupted -----------------------------------------------------------------------------------
+
+for signal in INT TERM; do
+    set -m # background jobs do not ignore SIGINT then
+    "$assay" golden --out interrupted.h5 home@mb64 >/dev/null 2>&1 &
+    pid=$!
+    set +m
+    for _ in $(seq 100); do
+        [ -n "$(find . -name 'interrupted.h5*')" ] && break
+        sleep 0.05
+    done
+    kill -s "$signal" "$pid"
+    wait "$pid" 2>/dev/null
+    if [ -z "$(find . -name 'interrupted.h5*')" ]; then
+        ok "golden_ended_by_SIG${signal}_leaves_nothing"
+    else
+        not_ok "golden_ended_by_SIG${signal}_leaves_nothing" "$(ls -A)"
+        rm -f interrupted.h5*
+    fi
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
