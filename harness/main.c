@@ -5,6 +5,7 @@
 
 #include "harness/command.h"
 #include "harness/machine.h"
+#include "harness/new_file.h"
 #include "harness/worker.h"
 
 static const struct command commands[] = {
@@ -42,8 +43,21 @@ static int unknown_command(const char *name)
     return command_error(&error);
 }
 
+/* Ctrl-C leaves no half-written file behind, and still ends the program as a signal does. */
+static void on_interrupt(int number)
+{
+    new_file_remove_temporaries();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 int main(int argc, char **argv)
 {
+    const struct sigaction interrupt = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &interrupt, NULL);
+    sigaction(SIGHUP, &interrupt, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
     /* A reader that goes away ends the program at its next write, not in the middle of a file. */
     signal(SIGPIPE, SIG_DFL);
     /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */

@@ -123,8 +123,8 @@ bad descriptor_with_a_zero_stride 2 \
     "descriptor 'mb1ic1ih1oc1kh1sh0': stride height '0' must be at least 1" \
     verify mb1ic1ih1oc1kh1sh0
 bad descriptor_of_enormous_tensors 2 \
-    "descriptor 'mb1ic2147483648ih2147483648oc1kh1': tensors of *" \
-    verify mb1ic2147483648ih2147483648oc1kh1
+    "descriptor 'mb1ic1048576ih1048576iw1048577oc1kh1': *too large*" \
+    verify mb1ic1048576ih1048576iw1048577oc1kh1
 bad descriptor_that_is_empty 2 "the descriptor is empty: try 'home@mb1'" verify ""
 bad home_with_junk 2 "'home@mb8x': junk 'x' after the batch" verify home@mb8x
 
