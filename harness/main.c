@@ -51,12 +51,21 @@ static void on_interrupt(int number)
     raise(number);
 }
 
+static void handle_interrupts(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const struct sigaction interrupt = {.sa_handler = on_interrupt};
+        struct sigaction before;
+        sigaction(numbers[i], NULL, &before);
+        if (before.sa_handler != SIG_IGN) /* nohup, or a job in the background */
+            sigaction(numbers[i], &interrupt, NULL);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    const struct sigaction interrupt = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &interrupt, NULL);
-    sigaction(SIGTERM, &interrupt, NULL);
-    sigaction(SIGHUP, &interrupt, NULL);
+    handle_interrupts();
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
     /* A reader that goes away ends the program at its next write, not in the middle of a file. */
     signal(SIGPIPE, SIG_DFL);
