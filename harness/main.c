@@ -14,6 +14,7 @@ static const struct command commands[] = {
     {"verify", "run implementations on cases: a verdict for each", cmd_verify},
     {"check", "compare an output file made elsewhere with a case", cmd_check},
     {"bench", "verify, then time", cmd_bench},
+    {"compare", "two sets of records: what became slower, faster, wrong", cmd_compare},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 

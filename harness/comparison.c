@@ -1,0 +1,297 @@
+#include "harness/comparison.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool record_failed(const struct record *r)
+{
+    return r && (strcmp(r->verdict, "fail") == 0 || strcmp(r->verdict, "crashed") == 0 ||
+                 strcmp(r->verdict, "timeout") == 0);
+}
+
+static bool on_gpu(const char *implementation)
+{
+    return strncmp(implementation, "gpu-", 4) == 0 || strncmp(implementation, "cudnn-", 6) == 0;
+}
+
+double comparison_noise(const struct record_set *set, const struct series_key *key,
+                        bool interleaved)
+{
+    const struct record *best = NULL;
+    int best_rank = 0;
+    for (int64_t i = 0; i < set->count && set->calibrations > 0; i++) {
+        const struct record *r = &set->records[i];
+        if (r->machine != key->machine || strcmp(r->kind, "calibration") != 0 ||
+            isnan(interleaved ? r->interleaved_noise : r->separate_noise))
+            continue;
+        const int rank = r->implementation == key->implementation                   ? 2
+                         : on_gpu(r->implementation) == on_gpu(key->implementation) ? 1
+                                                                                    : 0;
+        if (rank > 0 && (!best || rank > best_rank ||
+                         (rank == best_rank &&
+                          strcmp(r->time ? r->time : "", best->time ? best->time : "") >= 0))) {
+            best = r;
+            best_rank = rank;
+        }
+    }
+    if (best)
+        return interleaved ? best->interleaved_noise : best->separate_noise;
+    return interleaved ? NOISE_INTERLEAVED : NOISE_SEPARATE;
+}
+
+static bool matches(const struct comparison_side *side, const struct comparison_options *options,
+                    const struct record *r)
+{
+    if (side->file)
+        return r->file == side->file;
+    if (side->folder) {
+        const size_t n = strlen(side->folder);
+        return strncmp(r->file, side->folder, n) == 0 && r->file[n] == '/';
+    }
+    return strncmp(r->commit, side->commit, strlen(side->commit)) == 0 &&
+           (options->dirty || !r->dirty);
+}
+
+/* The records of one side of a series: of the newest commit where the side is a file. */
+struct selection {
+    const struct record **records;
+    int64_t count;
+};
+
+static void select_side(const struct record_set *set, const struct series *series,
+                        const struct comparison_side *side,
+                        const struct comparison_options *options, struct selection *out)
+{
+    out->count = 0;
+    for (int64_t i = 0; i < series->count; i++) {
+        const struct record *r = &set->records[series->records[i]];
+        if (!matches(side, options, r))
+            continue;
+        if (out->count > 0 && !side->commit[0] && r->commit != out->records[0]->commit) {
+            if (series_compare_age(r, out->records[0]) < 0)
+                continue;
+            out->count = 0;
+        }
+        out->records[out->count++] = r;
+    }
+}
+
+/* Every sample of the selection, one behind the other, as far as there is room. */
+static int64_t gather(const struct record_set *set, const struct selection *s, double *samples)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct record *r = s->records[i];
+        for (int64_t k = 0; k < r->sample_count && n < MEASUREMENT_SAMPLES; k++)
+            samples[n++] = record_samples(set, r)[k];
+    }
+    return n;
+}
+
+static bool in_rounds(const struct record *r)
+{
+    return r->rounds > 1.0 && r->sample_count > 0 && r->sample_count % (int64_t)r->rounds == 0;
+}
+
+/* Round medians of records of one run on both sides. */
+static int64_t pair_up(const struct record_set *set, const struct selection *a,
+                       const struct selection *b, double *x, double *y)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < a->count; i++)
+        for (int64_t k = 0; k < b->count; k++) {
+            const struct record *ra = a->records[i], *rb = b->records[k];
+            if (ra == rb || !ra->run || ra->run != rb->run || !in_rounds(ra) || !in_rounds(rb) ||
+                ra->rounds != rb->rounds || n + (int64_t)ra->rounds > MEASUREMENT_SAMPLES)
+                continue;
+            const int64_t rounds = (int64_t)ra->rounds;
+            block_medians(record_samples(set, ra), ra->sample_count, rounds, x + n);
+            block_medians(record_samples(set, rb), rb->sample_count, rounds, y + n);
+            n += rounds;
+        }
+    return n;
+}
+
+#define RUNS_ENOUGH 6
+
+/* One observation a run, where both sides have runs enough. */
+static int64_t run_medians(const struct record_set *set, const struct selection *s, double *medians)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->count && n < MEASUREMENT_SAMPLES; i++)
+        if (s->records[i]->sample_count > 0)
+            medians[n++] =
+                median_of(record_samples(set, s->records[i]), s->records[i]->sample_count, 0.5)
+                    .median;
+    return n;
+}
+
+static void compare_times(const struct record_set *set, const struct selection *a,
+                          const struct selection *b, const struct comparison_options *options,
+                          struct comparison *c)
+{
+    double x[MEASUREMENT_SAMPLES], y[MEASUREMENT_SAMPLES];
+    int64_t na = gather(set, a, x), nb = gather(set, b, y);
+    if (na == 0 || nb == 0)
+        return;
+    c->timed = true;
+    c->a_median = median_of(x, na, 0.95);
+    c->b_median = median_of(y, nb, 0.95);
+    c->identical = c->a->binary && c->a->binary == c->b->binary;
+    const int64_t pairs = pair_up(set, a, b, x, y);
+    c->interleaved = pairs > 0;
+    if (pairs > 0) {
+        c->ratio = ratio_paired(x, y, pairs, options->confidence);
+    } else {
+        if (a->count >= RUNS_ENOUGH && b->count >= RUNS_ENOUGH) {
+            na = run_medians(set, a, x);
+            nb = run_medians(set, b, y);
+        } else {
+            gather(set, a, x);
+            gather(set, b, y);
+        }
+        c->ratio = ratio_unpaired(x, na, y, nb, options->confidence);
+    }
+    c->noise =
+        options->noise >= 0.0 ? options->noise : comparison_noise(set, &c->key, c->interleaved);
+    c->change = change_decide(&c->ratio, c->noise);
+}
+
+/* What identical binaries differ by, on one machine and one way of sampling, other binaries may,
+ * too. */
+static void raise_noise(struct comparison_list *list)
+{
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct comparison *gauge = &list->rows[i];
+        if (!gauge->timed || !gauge->identical)
+            continue;
+        const double r = gauge->ratio.ratio, seen = (r > 1.0 ? r : 1.0 / r) - 1.0;
+        for (int64_t k = 0; k < list->count; k++) {
+            struct comparison *c = &list->rows[k];
+            if (c->timed && !c->identical && c->key.machine == gauge->key.machine &&
+                c->interleaved == gauge->interleaved && c->noise < seen) {
+                c->noise = seen;
+                c->change = change_decide(&c->ratio, c->noise);
+            }
+        }
+    }
+}
+
+/* Whether a series has its like on the other side, but on another machine. */
+static bool same_but_machine(const struct series_key *a, const struct series_key *b)
+{
+    return a->machine != b->machine && a->implementation == b->implementation &&
+           a->problem == b->problem && a->data == b->data && a->cls == b->cls;
+}
+
+static enum status find_apart(struct comparison_list *list, struct error *error)
+{
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct comparison *a = &list->rows[i];
+        if (!a->a || a->b)
+            continue;
+        for (int64_t k = 0; k < list->count; k++) {
+            const struct comparison *b = &list->rows[k];
+            if (b->a || !b->b || !same_but_machine(&a->key, &b->key))
+                continue;
+            struct comparison_apart *grown =
+                realloc(list->apart, (size_t)(list->apart_count + 1) * sizeof *grown);
+            if (!grown)
+                return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+            list->apart = grown;
+            grown[list->apart_count++] = (struct comparison_apart){a->key, b->key};
+            break;
+        }
+    }
+    return STATUS_OK;
+}
+
+static void compare_series(const struct record_set *set, struct selection *sa, struct selection *sb,
+                           const struct comparison_options *options, struct comparison *c)
+{
+    c->a = sa->count ? sa->records[sa->count - 1] : NULL;
+    c->b = sb->count ? sb->records[sb->count - 1] : NULL;
+    c->a_runs = sa->count;
+    c->b_runs = sb->count;
+    for (int64_t i = 0; i < sb->count; i++) /* one failing run of several is a failure */
+        if (record_failed(sb->records[i]))
+            c->b = sb->records[i];
+    c->failure = record_failed(c->b) && !record_failed(c->a);
+    c->repaired = record_failed(c->a) && c->b && !record_failed(c->b);
+    if (c->a && c->b)
+        compare_times(set, sa, sb, options, c);
+}
+
+enum status comparison_make(const struct record_set *set, const struct comparison_side *a,
+                            const struct comparison_side *b,
+                            const struct comparison_options *options, struct comparison_list *list,
+                            struct error *error)
+{
+    *list = (struct comparison_list){0};
+    struct series_list series = {0};
+    enum status status = series_build(set, NULL, NULL, &series, error);
+    const struct record **records = calloc((size_t)(2 * set->count + 1), sizeof *records);
+    list->rows = calloc((size_t)series.count + 1, sizeof *list->rows);
+    if (status == STATUS_OK && (!list->rows || !records))
+        status = error_set(error, STATUS_ENVIRONMENT, "out of memory for the comparison");
+    if (status != STATUS_OK)
+        goto out;
+    for (int64_t i = 0; i < series.count; i++) {
+        struct selection sa = {.records = records}, sb = {.records = records + set->count};
+        struct comparison *c = &list->rows[list->count];
+        select_side(set, &series.series[i], a, options, &sa);
+        select_side(set, &series.series[i], b, options, &sb);
+        if (sa.count + sb.count == 0)
+            continue;
+        *c = (struct comparison){.key = series.series[i].key};
+        compare_series(set, &sa, &sb, options, c);
+        list->count++;
+        if (c->timed && c->identical) {
+            list->identical++;
+            list->identical_worst = fmax(list->identical_worst, fabs(c->ratio.ratio - 1.0));
+        }
+    }
+    if (options->noise < 0.0)
+        raise_noise(list);
+    status = find_apart(list, error);
+out:
+    if (status != STATUS_OK)
+        comparison_release(list);
+    free(records);
+    series_release(&series);
+    return status;
+}
+
+void comparison_release(struct comparison_list *list)
+{
+    free(list->rows);
+    free(list->apart);
+    *list = (struct comparison_list){0};
+}
+
+int64_t comparison_regressions(const struct comparison_list *list, double threshold)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct comparison *c = &list->rows[i];
+        n += c->failure || (c->timed && c->change == CHANGE_SLOWER && !c->identical &&
+                            c->ratio.ratio > 1.0 + threshold);
+    }
+    return n;
+}
+
+double comparison_mean(const struct comparison_list *list, const char *machine, int64_t *count)
+{
+    double sum = 0.0;
+    *count = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct comparison *c = &list->rows[i];
+        if (!c->timed || (machine && c->key.machine != machine))
+            continue;
+        sum += log(c->ratio.ratio);
+        ++*count;
+    }
+    return *count > 0 ? exp(sum / (double)*count) : NAN;
+}

@@ -1,0 +1,83 @@
+/* Comparing two sets of records: what became faster, slower, wrong or right. */
+#ifndef ASSAY_HARNESS_COMPARISON_H
+#define ASSAY_HARNESS_COMPARISON_H
+
+#include "harness/series.h"
+#include "harness/statistics.h"
+
+/* The confidence of one ratio's interval. With two sides and the noise on top, less than 0.5 % of
+ * comparisons of identical code come out SLOWER. */
+#define COMPARISON_CONFIDENCE 0.99
+
+/* By how much identical code may differ where no calibration says it: samples that were taken in
+ * turn, and samples of runs apart. */
+#define NOISE_INTERLEAVED 0.01
+#define NOISE_SEPARATE 0.03
+
+/* One side: what the word on the command line stands for. */
+struct comparison_side {
+    const char *word;
+    const char *file; /* pooled path of a record file; NULL: a commit */
+    const char *folder;
+    char commit[48]; /* a commit, 12 digits; empty: of each series, the newest in the file */
+};
+
+struct comparison_options {
+    double confidence;
+    double noise; /* at least this much; < 0: from calibration or the defaults above */
+    bool dirty;   /* records of trees that differed from the commit count, too */
+};
+
+struct comparison {
+    struct series_key key;
+    const struct record *a, *b; /* the newest of each side; NULL: this side has none */
+    int64_t a_runs, b_runs;
+    bool timed; /* both sides have samples, and what follows is filled */
+    struct median a_median, b_median;
+    struct ratio ratio;
+    double noise;
+    enum change change;
+    bool interleaved; /* from pairs of samples that were taken in turn */
+    bool identical;   /* the same binary on both sides: a difference is noise */
+    bool failure;     /* b fails, crashes or times out and a did not */
+    bool repaired;    /* the reverse */
+};
+
+/* Series of A that have no partner in B but for another machine. */
+struct comparison_apart {
+    struct series_key a, b;
+};
+
+struct comparison_list {
+    struct comparison *rows;
+    int64_t count;
+    struct comparison_apart *apart;
+    int64_t apart_count;
+    int64_t identical;      /* timed rows with the same binary on both sides */
+    double identical_worst; /* the largest |ratio - 1| of them */
+};
+
+/* Compares the records of two sides. The set must hold the records of both, and may hold
+ * calibration records. Rows come in the order of series_build(). */
+enum status comparison_make(const struct record_set *set, const struct comparison_side *a,
+                            const struct comparison_side *b,
+                            const struct comparison_options *options, struct comparison_list *list,
+                            struct error *error);
+void comparison_release(struct comparison_list *list);
+
+/* The noise of a machine: from its newest calibration record of this implementation, else of
+ * another of the same kind (CPU or GPU), else the default. */
+double comparison_noise(const struct record_set *set, const struct series_key *key,
+                        bool interleaved);
+
+/* Fails, crashes or times out. */
+bool record_failed(const struct record *record);
+
+/* Counts SLOWER rows whose ratio is beyond 1 + threshold and whose binaries differ, and rows with a
+ * new failure. */
+int64_t comparison_regressions(const struct comparison_list *list, double threshold);
+
+/* Geometric mean of the ratios of the timed rows of one machine (NULL: of all); NaN for none. */
+double comparison_mean(const struct comparison_list *list, const char *machine, int64_t *count);
+
+#endif
