@@ -28,35 +28,22 @@ static bool precision_within(const struct precision *a, const struct precision *
 /* Finds tensor->route, roundoff and quantum; false where the type cannot be read. */
 static bool choose_route(struct hdf5_tensor *t)
 {
-    const H5T_class_t cls = H5Tget_class(t->stored);
-    const H5T_order_t order = H5Tget_order(t->stored);
-    const size_t bits = 8 * H5Tget_size(t->stored);
-    const size_t precision = H5Tget_precision(t->stored);
-    const int offset = H5Tget_offset(t->stored);
-    if ((cls != H5T_FLOAT && cls != H5T_INTEGER) || bits == 0 || bits > 64 || precision == 0 ||
-        offset < 0 || precision + (size_t)offset > bits ||
-        (order != H5T_ORDER_LE && order != H5T_ORDER_BE))
+    if (!hdf5_is_number(t->stored))
         return false;
-
     const struct precision *target = &targets[t->value];
-    if (cls == H5T_INTEGER) {
+    if (H5Tget_class(t->stored) == H5T_INTEGER) {
+        const int precision = (int)H5Tget_precision(t->stored);
         const bool is_signed = H5Tget_sign(t->stored) != H5T_SGN_NONE;
         t->roundoff = 0;
         t->quantum = 0.5;
-        t->route = (int)precision - is_signed <= target->digits ? ROUTE_DIRECT
-                   : is_signed                                  ? ROUTE_INT64
-                                                                : ROUTE_UINT64;
+        t->route = precision - is_signed <= target->digits ? ROUTE_DIRECT
+                   : is_signed                             ? ROUTE_INT64
+                                                           : ROUTE_UINT64;
         return true;
     }
     size_t sign, exponent_at, exponent, mantissa_at, mantissa;
-    if (H5Tget_fields(t->stored, &sign, &exponent_at, &exponent, &mantissa_at, &mantissa) < 0 ||
-        exponent == 0 || exponent > 11 || mantissa == 0 || mantissa > 52 || sign >= bits ||
-        exponent_at + exponent > bits || mantissa_at + mantissa > bits ||
-        H5Tget_norm(t->stored) != H5T_NORM_IMPLIED)
-        return false;
+    H5Tget_fields(t->stored, &sign, &exponent_at, &exponent, &mantissa_at, &mantissa);
     const size_t bias = H5Tget_ebias(t->stored);
-    if (bias > 2047)
-        return false;
     const struct precision stored = {.digits = (int)mantissa + 1,
                                      .exponent_min = 1 - (int)bias,
                                      .exponent_max = (1 << exponent) - 2 - (int)bias};

@@ -206,6 +206,25 @@ const char *hdf5_type_name(char *out, size_t size, hid_t type)
     return out;
 }
 
+bool hdf5_is_number(hid_t type)
+{
+    const H5T_class_t cls = H5Tget_class(type);
+    const H5T_order_t order = H5Tget_order(type);
+    const size_t size = H5Tget_size(type), precision = H5Tget_precision(type);
+    const int offset = H5Tget_offset(type);
+    if ((cls != H5T_FLOAT && cls != H5T_INTEGER) || size == 0 || size > 8 || precision == 0 ||
+        offset < 0 || precision + (size_t)offset > 8 * size ||
+        (order != H5T_ORDER_LE && order != H5T_ORDER_BE))
+        return false;
+    if (cls == H5T_INTEGER)
+        return true;
+    size_t sign, exponent_at, exponent, mantissa_at, mantissa;
+    return H5Tget_fields(type, &sign, &exponent_at, &exponent, &mantissa_at, &mantissa) >= 0 &&
+           exponent > 0 && exponent <= 11 && mantissa > 0 && mantissa <= 52 && sign < precision &&
+           exponent_at + exponent <= precision && mantissa_at + mantissa <= precision &&
+           H5Tget_norm(type) == H5T_NORM_IMPLIED && H5Tget_ebias(type) <= 2047;
+}
+
 /* ---- attributes ------------------------------------------------------------------------------ */
 
 /* Opens attribute `name` of at most `most` elements. *attribute is 0 where it is missing. */
@@ -268,7 +287,7 @@ static enum status wrong_type(struct error *error, const char *name, hid_t type,
 
 static bool is_integer(hid_t type)
 {
-    return H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) <= 8;
+    return H5Tget_class(type) == H5T_INTEGER && hdf5_is_number(type);
 }
 
 enum status hdf5_attribute_int(hid_t object, const char *name, int64_t *values, int most,
@@ -337,8 +356,7 @@ enum status hdf5_attribute_double(hid_t object, const char *name, double *value,
     *present = status == STATUS_OK && attribute != 0;
     if (!*present)
         return status;
-    const bool is_float = H5Tget_class(type) == H5T_FLOAT && H5Tget_size(type) <= 8;
-    if (!is_float && !is_integer(type))
+    if (!hdf5_is_number(type))
         status = wrong_type(error, name, type, "a float");
     else if (H5Aread(attribute, H5T_NATIVE_DOUBLE, value) < 0)
         status = hdf5_error(error, STATUS_BAD_INPUT, "attribute '%s' cannot be read", name);

@@ -38,6 +38,12 @@ enum status hdf5_find(hid_t file, const char *path, enum hdf5_kind *kind, struct
 /* A short name of a stored type, "float32", "uint8", "big-endian float64", "string", "compound". */
 const char *hdf5_type_name(char *out, size_t size, hid_t type);
 
+/* Whether a stored type is an integer or a binary float of at most 64 bits whose parts lie inside
+ * it, in little or big endian order. NOTE: HDF5 1.10 reads the parts of a damaged type as they are,
+ * and its conversions then write past their buffers: convert no type that was not asked about here.
+ */
+bool hdf5_is_number(hid_t type);
+
 /* Attributes of `object`. *count or *present says how much was found: 0 or false where the
  * attribute is missing, which is not an error. Wrong classes, more than `most` elements, and values
  * that do not fit are refused by name. Strings may be of fixed or variable length, one element. */

@@ -125,7 +125,7 @@ static void become_child(void)
 static void child(const struct case_place *place)
 {
     static struct case_contents contents;
-    const struct itimerval timer = {.it_value = {.tv_sec = 2}};
+    const struct itimerval timer = {.it_value = {.tv_usec = 500000}};
     struct error error = {0};
     become_child();
     setitimer(ITIMER_PROF, &timer, NULL);
