@@ -80,7 +80,8 @@ is 'verify, reproduce' "assay verify --impl cpu-gemm --fill conditioned --seed 7
 keys=$(python3 -c "
 import json, sys
 want = 'case problem implementation verdict max_abs_error error_over_bound worst_index unwritten seconds seed fill reproduce'
-print(' '.join(k for k in want.split() if k not in json.loads(sys.stdin.readline())))" <<<"$out")
+record = json.loads(sys.stdin.readline())
+print(' '.join(k for k in want.split() if k not in record))" <<<"$out")
 is 'verify, keys of the contract' '' "$keys"
 is 'verify, every implementation of the CPU' 3 \
     "$("$ASSAY" verify --json --impl cpu-gemm,cpu-gemm-fp64,cpu-direct $small | grep -c '"verdict":"pass"')"
@@ -110,27 +111,6 @@ mkdir "$dir/folder"
 "$ASSAY" golden --out "$dir/folder" --expected f32 $small home@mb0 >/dev/null
 is 'golden into a folder' 2 "$(ls "$dir/folder" | grep -c '\.h5$')"
 is 'golden leaves no temporary files' 4 "$(find "$dir" -type f -name '*.h5*' | wc -l)"
-
-# /expected is checked: exec: copies it out as an output, and a changed file is refused
-if python3 -c 'import h5py' 2>/dev/null; then
-    python3 - "$dir/a.h5" "$dir/output.h5" "$dir/wrong.h5" <<'PYTHON'
-import shutil, sys, h5py
-case, output, wrong = sys.argv[1:]
-with h5py.File(case) as f, h5py.File(output, 'w') as o:
-    o['output'] = f['expected'][...].astype('f4')
-shutil.copy(case, wrong)
-with h5py.File(wrong, 'r+') as f:
-    f['expected'][1, 2, 3, 4] += 1e-6
-    del f['expected'].attrs['crc32']
-PYTHON
-    "$ASSAY" check "$dir/a.h5" "$dir/output.h5" >/dev/null
-    is 'check, good output' 0 $?
-    "$ASSAY" verify --json --impl cpu-gemm "$dir/wrong.h5" >"$dir/out"
-    is 'a wrong /expected fails' 1 $?
-    is 'a wrong /expected is named' 1 "$(grep -c "expected differs from the oracle at (n 1, c 2, h 3, w 4)" "$dir/out")"
-else
-    echo 'skip - check and wrong /expected: h5py is not here'
-fi
 
 # ---- golden data made by PyTorch
 if "$ASSAY" verify --impl cpu-gemm,cpu-gemm-fp64,cpu-direct "$root"/data/golden/*.h5 >"$dir/out" 2>&1; then
