@@ -80,7 +80,7 @@ static enum status read_attributes(hid_t file, struct problem *p, struct error *
         return status;
     if (!present)
         return error_set(error, STATUS_BAD_INPUT, "attribute 'scaling_factor' is missing");
-    p->scaling_factor = (float)scale;
+    p->scaling_factor = isnan(scale) ? NAN : (float)scale; /* one NaN, as descriptors have */
     if (isinf(p->scaling_factor) && !isinf(scale))
         return error_set(error, STATUS_BAD_INPUT,
                          "attribute 'scaling_factor' is '%g': it overflows float32", scale);

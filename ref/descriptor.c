@@ -151,7 +151,7 @@ static enum status parse_real(const char *key, const char **text, float *value, 
         return error_set(error, STATUS_BAD_INPUT,
                          "descriptor key '%s' needs a number, found '%.20s'", key, *text);
     *text = p;
-    *value = v;
+    *value = isnan(v) ? NAN : v; /* one NaN, so that what is printed comes back the same */
     return STATUS_OK;
 }
 
