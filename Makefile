@@ -7,6 +7,7 @@
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
 SHELL := /bin/bash
+, := ,
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = @printf '  %-7s %s\n' '$(1)' '$(2)'
@@ -38,7 +39,6 @@ DIRTY := $(if $(shell git status --porcelain --untracked-files=no -- ref gpu har
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
 OPT := $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -g1)
 SAN := $(if $(filter 1,$(ASAN)),-fsanitize=address$(,)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
-, := ,
 CPPFLAGS += -I. -D_GNU_SOURCE
 CFLAGS += -std=c11 $(OPT) $(WARN) $(SAN) -fopenmp -ffp-contract=off -fno-math-errno
 LDFLAGS += $(SAN) -fopenmp
@@ -161,10 +161,21 @@ FUZZ_BIN := $(patsubst tests/fuzz_%.c,$(BUILD)/fuzz_%,$(filter-out tests/fuzz_se
 $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz_%.o $(REF_OBJ) $(LIB_OBJ) $(GPU_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Not a target: writes the first inputs of fuzz_case_file.
+FUZZ_SEEDS := $(BUILD)/seeds_case_file
+$(FUZZ_SEEDS): $(OBJ)/tests/fuzz_seeds.o $(REF_OBJ) $(LIB_OBJ) $(GPU_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(subst fuzzer$(,),,$(LDFLAGS)) -o $@ $^ -lcmocka $(LDLIBS)
 .PHONY: fuzz-run
-fuzz-run: $(FUZZ_BIN)
-	$(Q)for f in $(FUZZ_BIN); do \
-	    mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 $$f.corpus || exit 1; \
+fuzz-run: $(FUZZ_BIN) $(FUZZ_SEEDS)
+	$(Q)mkdir -p $(FUZZ_BIN:%=%.corpus)
+	$(Q)$(FUZZ_SEEDS) $(BUILD)/fuzz_case_file.corpus
+	$(Q)printf 'home@mb8' >$(BUILD)/fuzz_descriptor.corpus/home
+	$(Q)printf 'mb1ic2ih3iw4oc6kh2kw3sh2sw3ph1pw0oph1opw1dh2dw3g2bs1cb0sf-0.5e1' \
+	    >$(BUILD)/fuzz_descriptor.corpus/all
+	$(Q)cd $(BUILD) && for f in $(notdir $(FUZZ_BIN)); do \
+	    ASAN_OPTIONS=log_path=$$f.report ./$$f -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+	        -max_len=20000 -rss_limit_mb=3000 -print_final_stats=1 $$f.corpus || exit 1; \
 	done
 
 .PHONY: test-pytorch
