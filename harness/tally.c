@@ -31,6 +31,8 @@ void tally_print(const struct tally *tally)
                    verdict_name((enum verdict)v));
             separator = ", ";
         }
+    if (!separator[0]) /* nothing was run */
+        return;
     if (tally->skip_reason[0])
         printf(" (%s%s)", tally->skip_reason, tally->more_reasons ? ", and other reasons" : "");
     printf("\n");
