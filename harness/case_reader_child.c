@@ -15,7 +15,7 @@
 #define OPEN_MILLISECONDS 500
 #define PIECE_MILLISECONDS 20000
 /* Memory on top of what the program had, and of a few chunks. */
-#define MEMORY_BYTES ((rlim_t)256 << 20)
+#define MEMORY_BYTES ((rlim_t)512 << 20)
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -66,6 +66,7 @@ static void limit_memory(rlim_t bytes)
  * silent. */
 static void leave_the_program(int socket)
 {
+    to_parent = dup2(socket, 3);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -78,7 +79,6 @@ static void leave_the_program(int socket)
         dup2(open("/dev/null", O_RDWR), STDERR_FILENO);
     }
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    to_parent = dup2(socket, 3);
     close_range(4, ~0U, 0);
     limit_memory(MEMORY_BYTES);
 }

@@ -1,8 +1,12 @@
 /* Case files: what is written comes back, whole or not at all. */
 #include "tests/case_file_fixture.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <zlib.h>
 
 static void test_case_file_written_comes_back(void **state)
@@ -202,6 +206,83 @@ static void test_case_file_without_checksums_passes_unchecked(void **state)
     case_file_free(file);
 }
 
+/* ---- the child that reads -------------------------------------------------------------------- */
+
+static int open_descriptors(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static void test_case_file_opened_often_leaves_nothing(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    H5Fclose(create_good(in_folder("a.h5")));
+    const int before = open_descriptors();
+    for (int i = 0; i < 100; i++) {
+        struct case_file *good, *bad;
+        assert_int_equal(case_file_open(&good, in_folder("a.h5"), &error), STATUS_OK);
+        assert_int_equal(case_file_open(&bad, "/dev/null", &error), STATUS_BAD_INPUT);
+        case_file_free(good);
+        case_file_free(bad);
+    }
+    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
+    assert_int_equal(errno, ECHILD);
+}
+
+static void test_case_file_whose_reader_dies_says_so(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct case_file *file;
+    float x[SMALL_X];
+    long child = 0;
+    H5Fclose(create_good(in_folder("a.h5")));
+    assert_int_equal(case_file_open(&file, in_folder("a.h5"), &error), STATUS_OK);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *children = fopen(path, "r");
+    if (!children) /* a kernel without it */
+        skip();
+    assert_int_equal(fscanf(children, "%ld", &child), 1);
+    fclose(children);
+    kill((pid_t)child, SIGSEGV);
+    assert_int_equal(case_file_read_input(file, 0, 3, x, &error), STATUS_BAD_INPUT);
+    assert_non_null(strstr(error.message, "a.h5': damaged: the HDF5 library crashes on it"));
+    assert_int_equal(case_file_check_sums(file, NULL, &error), STATUS_BAD_INPUT);
+    case_file_free(file);
+}
+
+static void test_case_files_are_read_side_by_side(void **state)
+{
+    (void)state;
+    const struct problem p = small_problem();
+    struct error error = {0};
+    struct case_file *a, *b;
+    float x[SMALL_X], hard[SMALL_X];
+    fill_hard(hard, SMALL_X);
+    write_small(in_folder("a.h5"), &p, 1, CASE_EXPECTED_NONE);
+    H5Fclose(create_good(in_folder("b.h5")));
+    assert_int_equal(case_file_open(&a, in_folder("a.h5"), &error), STATUS_OK);
+    assert_int_equal(case_file_open(&b, in_folder("b.h5"), &error), STATUS_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(case_file_read_input(a, i, 1, x, &error), STATUS_OK);
+        assert_memory_equal(x, hard + 12 * i, 12 * sizeof *x);
+        assert_int_equal(case_file_read_input(b, i, 1, x, &error), STATUS_OK);
+        assert_memory_equal(x, good_values() + 12 * i, 12 * sizeof *x);
+    }
+    case_file_free(a);
+    assert_int_equal(case_file_read_input(b, 0, 1, x, &error), STATUS_OK);
+    case_file_free(b);
+}
+
 /* ---- output files ---------------------------------------------------------------------------- */
 
 static void test_output_file_written_comes_back(void **state)
@@ -303,6 +384,9 @@ int main(void)
         cmocka_unit_test(test_case_file_checksum_is_zlib_crc32_of_the_elements),
         cmocka_unit_test(test_case_file_damaged_tensor_is_named),
         cmocka_unit_test(test_case_file_without_checksums_passes_unchecked),
+        cmocka_unit_test(test_case_file_opened_often_leaves_nothing),
+        cmocka_unit_test(test_case_file_whose_reader_dies_says_so),
+        cmocka_unit_test(test_case_files_are_read_side_by_side),
         cmocka_unit_test(test_output_file_written_comes_back),
         cmocka_unit_test(test_output_file_of_another_shape_is_refused),
         cmocka_unit_test(test_case_file_beyond_2_to_31_elements_is_indexed_right),
