@@ -25,7 +25,7 @@
 #endif
 #endif
 #ifndef SANITIZED
-#define SANITIZED 0 /* a sanitizer needs its terabytes, its signals and its stderr */
+#define SANITIZED 0 /* a sanitizer needs its terabytes and its stderr */
 #endif
 
 static int to_parent; /* the only descriptor besides 0 to 2 */
@@ -72,12 +72,11 @@ static void leave_the_program(int socket)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPROF, SIG_DFL);
     signal(SIGINT, SIG_IGN); /* the program decides; the child follows when its socket closes */
-    if (!SANITIZED) {
-        static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTERM};
-        for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-            signal(faults[i], SIG_DFL);
+    static const int ends[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        signal(ends[i], SIG_DFL);
+    if (!SANITIZED)
         dup2(open("/dev/null", O_RDWR), STDERR_FILENO);
-    }
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     close_range(4, ~0U, 0);
     limit_memory(MEMORY_BYTES);
