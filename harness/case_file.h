@@ -43,8 +43,9 @@
  * memory; the message is one line and starts with the path. HDF5 itself prints nothing.
  *
  * Files are read in a child process (harness/case_reader.h), because HDF5 itself crashes or hangs
- * on some damaged files; that is then an error like any other. Between fork and the child's end a
- * file belongs to the process and the thread that opened it. Writing happens in this process.
+ * on some damaged files; that is then an error like any other. Different files may be read by
+ * different threads; one file by one thread at a time, of the process that opened it. Writing
+ * happens in this process.
  *
  * NOTE: HDF5 keeps global state and is not built thread-safe on Debian: of the writers, only one
  * function may run at a time in a process. */
