@@ -1,9 +1,9 @@
 /* libFuzzer target: any bytes as a case file.
  *
- * Each input is opened and read in a child, as the program does it (harness/case_reader.h), because
- * HDF5 1.10 itself crashes and hangs within seconds of this; the child hands its coverage back. A
- * crash counts when
- *     - a sanitizer found it outside of HDF5, or anything of ours aborted, or
+ * HDF5 1.10 itself crashes and hangs within seconds of this, so inputs are opened and read in a
+ * child that hands its coverage back and is replaced when it dies; the input that it died of is
+ * then tried again in a fresh child, and by case_file_open. A crash counts when
+ *     - in the fresh child a sanitizer found it outside of HDF5, or anything of ours aborted, or
  *     - case_file_open, which has to survive what HDF5 does not, does not return one clean line.
  * Crashes inside HDF5 are counted and reported at the end. Seeds: tests/fuzz_seeds.c. */
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@
 /* A compressed file may claim 1032 times its length; what is larger than this is opened only. */
 #define READ_MAX ((int64_t)1 << 18)
 #define COUNTERS_MAX (1 << 20)
+#define INPUT_MAX (1 << 20)
+/* HDF5 leaks: a child is replaced after so many inputs. */
+#define INPUTS_OF_A_CHILD 1000
 
 /* libFuzzer's counters. NOTE: in a file that is instrumented itself, these names would hide the
  * compiler's own, and no counter would be registered. */
@@ -33,11 +37,12 @@ extern uint8_t __start___sancov_cntrs[], __stop___sancov_cntrs[];
 
 static struct shared {
     uint8_t counters[COUNTERS_MAX];
+    uint8_t input[INPUT_MAX];
+    size_t size;
     bool ours; /* the crash is not HDF5's */
-    bool finished;
 } * shared;
 
-static long library_crashes, library_hangs;
+static long library_crashes, library_hangs, not_again;
 
 static void must(bool holds, const char *what)
 {
@@ -122,23 +127,35 @@ static void become_child(void)
     signal(SIGPROF, SIG_DFL);
 }
 
-static void child(const struct case_place *place)
+static void try_input(void)
 {
     static struct case_contents contents;
     const struct itimerval timer = {.it_value = {.tv_usec = 500000}};
+    const struct case_place place = {.path = "image", .image = shared->input, .size = shared->size};
     struct error error = {0};
-    become_child();
     setitimer(ITIMER_PROF, &timer, NULL);
-    __asan_set_error_report_callback(on_report);
-    const enum status status = case_contents_open(&contents, place, &error);
+    const enum status status = case_contents_open(&contents, &place, &error);
     if (status == STATUS_OK)
         read_all(&contents);
     else
         check_message(status, &error);
     case_contents_close(&contents);
-    memcpy(shared->counters, __start___sancov_cntrs,
-           (size_t)(__stop___sancov_cntrs - __start___sancov_cntrs));
-    shared->finished = true;
+}
+
+/* Tries one input for each byte that comes through the socket. */
+static void live(int socket)
+{
+    const size_t counters = (size_t)(__stop___sancov_cntrs - __start___sancov_cntrs);
+    char byte;
+    become_child();
+    __asan_set_error_report_callback(on_report);
+    while (read(socket, &byte, 1) == 1) {
+        memset(__start___sancov_cntrs, 0, counters);
+        try_input();
+        memcpy(shared->counters, __start___sancov_cntrs, counters);
+        if (write(socket, &byte, 1) != 1)
+            break;
+    }
     _exit(0);
 }
 
@@ -149,24 +166,15 @@ static void child(const struct case_place *place)
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-    return "allocator_may_return_null=1:detect_leaks=0:symbolize=0";
+    return "allocator_may_return_null=1:detect_leaks=0:symbolize=0:quarantine_size_mb=16";
 }
 
 static void at_end(void)
 {
-    fprintf(stderr, "crashes inside HDF5: %ld, hangs inside HDF5: %ld, all survived\n",
-            library_crashes, library_hangs);
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    must(shared != MAP_FAILED, "no shared memory");
-    must(__stop___sancov_cntrs - __start___sancov_cntrs <= COUNTERS_MAX, "too many counters");
-    atexit(at_end);
-    return 0;
+    fprintf(stderr,
+            "crashes inside HDF5: %ld, hangs: %ld, all survived; %ld children died of more than "
+            "their last input\n",
+            library_crashes, library_hangs, not_again);
 }
 
 static int wait_for(pid_t pid)
@@ -178,6 +186,59 @@ static int wait_for(pid_t pid)
     while (found < 0 && errno == EINTR);
     must(found == pid, "the child is lost");
     return how;
+}
+
+static struct {
+    pid_t pid; /* 0 = none */
+    int socket, inputs;
+} child;
+
+/* Tries the input in a child; true where it survives. Else *how is how it ended. */
+static bool survives(bool fresh, int *how)
+{
+    char byte = 0;
+    if (child.pid && (fresh || child.inputs >= INPUTS_OF_A_CHILD)) {
+        close(child.socket);
+        wait_for(child.pid);
+        child.pid = 0;
+    }
+    if (!child.pid) {
+        int ends[2];
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "no sockets");
+        child.pid = fork();
+        must(child.pid >= 0, "no process");
+        if (child.pid == 0) {
+            close(ends[0]);
+            live(ends[1]);
+        }
+        close(ends[1]);
+        child.socket = ends[0];
+        child.inputs = 0;
+    }
+    shared->ours = false;
+    child.inputs++;
+    ssize_t got = send(child.socket, &byte, 1, MSG_NOSIGNAL);
+    if (got == 1)
+        do
+            got = read(child.socket, &byte, 1);
+        while (got < 0 && errno == EINTR);
+    if (got == 1)
+        return true;
+    close(child.socket);
+    *how = wait_for(child.pid);
+    child.pid = 0;
+    return false;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc, (void)argv;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(shared != MAP_FAILED, "no shared memory");
+    must(__stop___sancov_cntrs - __start___sancov_cntrs <= COUNTERS_MAX, "too many counters");
+    atexit(at_end);
+    return 0;
 }
 
 /* The program in the place of a child that crashed. */
@@ -199,15 +260,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct case_place place = {.path = "image", .image = data, .size = size};
-    shared->ours = shared->finished = false;
-    const pid_t pid = fork();
-    must(pid >= 0, "no process");
-    if (pid == 0)
-        child(&place);
-    const int how = wait_for(pid);
-    if (shared->finished) {
+    int how;
+    if (size > INPUT_MAX)
+        return 0;
+    memcpy(shared->input, data, size);
+    shared->size = size;
+    if (survives(false, &how)) {
         for (int64_t i = 0; i < __stop___sancov_cntrs - __start___sancov_cntrs; i++)
             __start___sancov_cntrs[i] |= shared->counters[i];
+        return 0;
+    }
+    if (survives(true, &how)) {
+        not_again++;
         return 0;
     }
     must(!shared->ours, "a crash of our own");
