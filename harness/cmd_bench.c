@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "harness/bench_gate.h"
+#include "harness/calibrate.h"
 #include "harness/command.h"
 #include "harness/options.h"
 #include "harness/record.h"
@@ -10,8 +12,13 @@
 #include "harness/tally.h"
 #include "ref/ceiling.h"
 
+/* Rounds: of several implementations in one table, and of a comparison that is a gate. */
+#define ROUNDS_LISTED 5
+#define ROUNDS_COMPARED 30
+
 struct bench_context {
     struct record_context record;
+    struct bench_gate *gate; /* NULL: nothing is compared */
     struct cpu_ceilings ceilings;
     const char *path; /* records are appended to it; NULL: none */
     bool json;
@@ -24,6 +31,8 @@ static void print_times(const struct case_source *source, const struct trial *t)
 {
     const struct measurement *m = &t->measurement;
     tally_print_verdict(t, source->name);
+    if (t->binary)
+        printf("  (%s)", t->binary);
     if (!t->measured || m->count == 0) {
         printf("\n    %s\n", t->verdict == VERDICT_PASS ? "run once, not timed" : t->reason);
         return;
@@ -61,10 +70,13 @@ static bool visit(void *context, const struct case_source *source, const struct 
         t.measurement.ceiling_copy_gbytes_per_s = b->ceilings.copy_gbytes_per_s;
         t.measurement.ceiling_write_gbytes_per_s = b->ceilings.write_gbytes_per_s;
     }
-    if (!b->json && (t.verdict != VERDICT_SKIPPED || b->record.list->arguments.implementations)) {
+    if (!t.measurement.device[0] && t.measurement.threads == 0)
+        t.measurement.threads = b->record.list->options.run.threads;
+    if (!b->json && (t.verdict != VERDICT_SKIPPED || b->record.list->arguments.implementations))
         print_times(source, &t);
-        fflush(stdout);
-    }
+    if (b->gate)
+        bench_gate_visit(b->gate, source, &t);
+    fflush(stdout);
     if (!b->json && !b->path)
         return true;
     json_t *record = record_bench(&b->record, source, &t);
@@ -76,34 +88,162 @@ static bool visit(void *context, const struct case_source *source, const struct 
     return b->status == STATUS_OK;
 }
 
+/* What the command line says, beside what verify takes, too. */
+struct bench_arguments {
+    struct run_arguments run;
+    int64_t samples, rounds, pairs;
+    double budget, threshold;
+    bool json, profile, calibrate;
+    const char *path, *commit_time, *against, *baseline, *known;
+};
+
+/* The baseline is timed first in each case, so that the others find it. */
+static enum status put_baseline_first(struct run_list *list, const char *baseline,
+                                      struct error *error)
+{
+    for (size_t i = 0; i < list->implementation_count; i++) {
+        char *name = list->implementations[i];
+        if (strcmp(name, baseline) != 0)
+            continue;
+        memmove(list->implementations + 1, list->implementations,
+                i * sizeof *list->implementations);
+        list->implementations[0] = name;
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_BAD_INPUT,
+                     "'--baseline %.60s' is not among the implementations: name it in --impl, too",
+                     baseline);
+}
+
+static enum status check(const struct bench_arguments *a, struct run_list *list,
+                         struct error *error)
+{
+    struct provenance ignored;
+    if (a->against && a->baseline)
+        return error_set(error, STATUS_BAD_INPUT,
+                         "--against and --baseline exclude each other: give one");
+    if (a->profile && (a->against || a->baseline || a->calibrate))
+        return error_set(error, STATUS_BAD_INPUT, "--profile times nothing: give it alone");
+    if (a->rounds == 1 && (a->against || a->baseline || a->calibrate))
+        return error_set(error, STATUS_BAD_INPUT, "a comparison takes more than one round");
+    const enum status status = a->against ? provenance_of(a->against, &ignored, error) : STATUS_OK;
+    return status == STATUS_OK && a->baseline ? put_baseline_first(list, a->baseline, error)
+                                              : status;
+}
+
+static bool needs_cpu_ceilings(const struct run_list *list)
+{
+    for (size_t i = 0; i < list->implementation_count; i++)
+        if (strncmp(list->implementations[i], "gpu-", 4) != 0 &&
+            strncmp(list->implementations[i], "cudnn-", 6) != 0)
+            return true;
+    return false;
+}
+
+static void print_heading(const struct bench_context *b, int64_t threads)
+{
+    const struct cpu_ceilings *c = &b->ceilings;
+    printf("%s, commit %s%s\n", b->record.machine.id, b->record.provenance.commit,
+           b->record.provenance.dirty ? ", changed" : "");
+    if (c->sgemm_gflops > 0.0)
+        printf("ceilings, %lld threads: sgemm %.1f GFLOP/s, dgemm %.1f GFLOP/s, write %.1f GB/s, "
+               "copy %.1f GB/s\n",
+               (long long)threads, c->sgemm_gflops, c->dgemm_gflops, c->write_gbytes_per_s,
+               c->copy_gbytes_per_s);
+    fflush(stdout);
+}
+
+static int bench(const struct bench_arguments *a, struct run_list *list)
+{
+    struct error error;
+    struct bench_gate gate = {
+        .baseline = a->baseline, .threshold = a->threshold / 100.0, .json = a->json};
+    struct bench_context b = {.json = a->json, .path = a->path, .error = &error};
+    struct measurement_plan plan = {.samples = a->samples,
+                                    .min_samples = 10,
+                                    .half_width = 0.005,
+                                    .budget_s = a->budget,
+                                    .profile = a->profile};
+    const bool compares = a->against || a->baseline || a->calibrate;
+    record_context_init(&b.record, list, a->run.commit, a->commit_time);
+    list->interleaving.against = a->against;
+    list->interleaving.rounds = a->rounds > 0                    ? a->rounds
+                                : compares                       ? ROUNDS_COMPARED
+                                : list->implementation_count > 1 ? ROUNDS_LISTED
+                                                                 : 1;
+    if (a->profile)
+        list->interleaving.rounds = 1;
+    enum status status = compares ? bench_gate_init(&gate, &b.record, a->known, &error) : STATUS_OK;
+    if (status != STATUS_OK)
+        goto out;
+    if (a->calibrate) {
+        status = calibrate(&b.record, &plan, list->interleaving.rounds, a->pairs, &gate.known,
+                           a->path, a->json, &error);
+        goto out;
+    }
+    b.gate = compares ? &gate : NULL;
+    if (needs_cpu_ceilings(list))
+        cpu_ceilings_measure((int)a->run.threads, &b.ceilings);
+    if (!a->json)
+        print_heading(&b, a->run.threads);
+    status = run_list_walk(list, &plan, visit, &b, &error);
+    if (!a->json)
+        tally_print(&b.tally);
+    if (b.gate)
+        bench_gate_finish(b.gate);
+    if (status == STATUS_OK)
+        status = b.status;
+out:
+    bench_gate_release(&gate);
+    if (status != STATUS_OK)
+        return command_error(&error);
+    return gate.slower > 0 ? STATUS_FAILED : tally_status(&b.tally);
+}
+
 int cmd_bench(int argc, char **argv)
 {
-    struct run_arguments arguments = run_arguments_default();
-    bool json = false;
-    int64_t samples = 0;
-    double budget = 10.0;
-    const char *path = NULL, *commit_time = NULL;
-    struct measurement_plan plan = {.min_samples = 10, .half_width = 0.005};
+    struct bench_arguments a = {.run = run_arguments_default(),
+                                .pairs = 40,
+                                .budget = 10.0,
+                                .threshold = 2.0,
+                                .known = "results"};
     const struct option options[] = {
-        RUN_OPTIONS(arguments),
-        {"samples", OPTION_INTEGER, &samples, "N", "exactly N timed runs", 1, MEASUREMENT_SAMPLES},
-        {"budget", OPTION_REAL, &budget, "S",
-         "stop after S seconds and 10 runs at least (default 10)", 0.0, 1e6},
-        {"profile", OPTION_FLAG, &plan.profile, NULL, "run once, untimed, for a profiler", 0, 0},
-        {"record", OPTION_STRING, &path, "FILE", "append a record for each to FILE (.jsonl)", 0, 0},
-        {"commit", OPTION_STRING, &arguments.commit, "ID",
+        RUN_OPTIONS(a.run),
+        {"samples", OPTION_INTEGER, &a.samples, "N", "N timed runs of each", 1,
+         MEASUREMENT_SAMPLES},
+        {"budget", OPTION_REAL, &a.budget, "S",
+         "stop after S seconds of each and 10 samples or rounds (default 10)", 0.0, 1e6},
+        {"rounds", OPTION_INTEGER, &a.rounds, "N",
+         "time implementations in turn, N times (default 5; 30 to compare)", 1, 1000},
+        {"against", OPTION_STRING, &a.against, "BINARY",
+         "compare each with itself in another build of this program", 0, 0},
+        {"baseline", OPTION_STRING, &a.baseline, "NAME", "compare each with this implementation", 0,
+         0},
+        {"threshold", OPTION_REAL, &a.threshold, "PCT",
+         "compared and SLOWER by more than PCT % fails (default 2)", 0.0, 1e6},
+        {"calibrate", OPTION_FLAG, &a.calibrate, NULL,
+         "compare each with itself: what this machine's noise is", 0, 0},
+        {"pairs", OPTION_INTEGER, &a.pairs, "N", "comparisons of a calibration (default 40)",
+         CALIBRATE_PAIRS_LEAST, 100000},
+        {"known", OPTION_STRING, &a.known, "PATH",
+         "where earlier calibrations lie: a file or folder (default results)", 0, 0},
+        {"profile", OPTION_FLAG, &a.profile, NULL, "run once, untimed, for a profiler", 0, 0},
+        {"record", OPTION_STRING, &a.path, "FILE", "append a record for each to FILE (.jsonl)", 0,
+         0},
+        {"commit", OPTION_STRING, &a.run.commit, "ID",
          "the commit that is measured (default: ASSAY_COMMIT, or the built one)", 0, 0},
-        {"commit-time", OPTION_STRING, &commit_time, "TIME",
+        {"commit-time", OPTION_STRING, &a.commit_time, "TIME",
          "its time, ISO 8601 (default: ASSAY_COMMIT_TIME, or git's)", 0, 0},
-        {"json", OPTION_FLAG, &json, NULL, "one JSON object a line", 0, 0},
+        {"json", OPTION_FLAG, &a.json, NULL, "one JSON object a line", 0, 0},
     };
     const struct option_set set = {
         "bench", "[options] CASE...",
         "Verifies each implementation on each case, times those that pass, and verifies the "
         "output\n"
-        "of the timed runs. Timing stops when the median's 95 % confidence interval is within\n"
-        "0.5 % on either side, or when the budget is spent. Data: the conditioned fill unless\n"
-        "--fill kernelbench.",
+        "of the timed runs. One implementation is timed until the median's 95 % confidence\n"
+        "interval is within 0.5 % on either side, or the budget is spent; several are timed in\n"
+        "turn, round by round. Data: the conditioned fill unless --fill kernelbench.\n"
+        "Exit status: 1 where one fails, or is compared and SLOWER beyond the threshold.",
         options, sizeof options / sizeof *options};
     struct error error;
     int words;
@@ -113,36 +253,11 @@ int cmd_bench(int argc, char **argv)
     if (helped)
         return STATUS_OK;
     if (status == STATUS_OK)
-        status = run_list_init(&list, &arguments, argv, words, &error);
+        status = run_list_init(&list, &a.run, argv, words, &error);
     if (status != STATUS_OK)
         return command_error(&error);
-    plan.samples = samples;
-    plan.budget_s = budget;
-
-    struct bench_context b = {.json = json, .path = path, .error = &error};
-    record_context_init(&b.record, &list, arguments.commit, commit_time);
-    bool any_cpu = false;
-    for (size_t i = 0; i < list.implementation_count; i++)
-        any_cpu |= strncmp(list.implementations[i], "gpu-", 4) != 0 &&
-                   strncmp(list.implementations[i], "cudnn-", 6) != 0;
-    if (any_cpu)
-        cpu_ceilings_measure((int)arguments.threads, &b.ceilings);
-    if (!json) {
-        printf("%s, commit %s\n", b.record.machine.id, b.record.provenance.commit);
-        if (any_cpu)
-            printf("ceilings, %lld threads: sgemm %.1f GFLOP/s, dgemm %.1f GFLOP/s, write %.1f "
-                   "GB/s, copy %.1f GB/s\n",
-                   (long long)arguments.threads, b.ceilings.sgemm_gflops, b.ceilings.dgemm_gflops,
-                   b.ceilings.write_gbytes_per_s, b.ceilings.copy_gbytes_per_s);
-        fflush(stdout);
-    }
-    status = run_list_walk(&list, &plan, visit, &b, &error);
+    status = check(&a, &list, &error);
+    const int exit_status = status == STATUS_OK ? bench(&a, &list) : command_error(&error);
     run_list_release(&list);
-    if (!json)
-        tally_print(&b.tally);
-    if (status == STATUS_OK)
-        status = b.status;
-    if (status != STATUS_OK)
-        return command_error(&error);
-    return tally_status(&b.tally);
+    return exit_status;
 }

@@ -95,7 +95,7 @@ static bool in_rounds(const struct record *r)
     return r->rounds > 1.0 && r->sample_count > 0 && r->sample_count % (int64_t)r->rounds == 0;
 }
 
-/* Round medians of records of one run on both sides. */
+/* Round minima of records of one run on both sides. */
 static int64_t pair_up(const struct record_set *set, const struct selection *a,
                        const struct selection *b, double *x, double *y)
 {
@@ -107,8 +107,8 @@ static int64_t pair_up(const struct record_set *set, const struct selection *a,
                 ra->rounds != rb->rounds || n + (int64_t)ra->rounds > MEASUREMENT_SAMPLES)
                 continue;
             const int64_t rounds = (int64_t)ra->rounds;
-            block_medians(record_samples(set, ra), ra->sample_count, rounds, x + n);
-            block_medians(record_samples(set, rb), rb->sample_count, rounds, y + n);
+            block_minima(record_samples(set, ra), ra->sample_count, rounds, x + n);
+            block_minima(record_samples(set, rb), rb->sample_count, rounds, y + n);
             n += rounds;
         }
     return n;

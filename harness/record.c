@@ -147,6 +147,19 @@ json_t *record_begin(const struct record_context *context, const char *kind)
     return o;
 }
 
+/* What a trial ran in, where that is not this program. */
+static void set_other_binary(json_t *o, const char *binary)
+{
+    struct provenance p;
+    struct error ignored;
+    if (provenance_of(binary, &p, &ignored) != STATUS_OK)
+        p = (struct provenance){.commit = "unknown"};
+    json_object_set_new(o, "commit", record_text(p.commit));
+    json_object_set_new(o, "dirty", json_boolean(p.dirty));
+    json_object_set_new(o, "commit_time", record_text(p.commit_time));
+    json_object_set_new(o, "binary", record_text(p.binary));
+}
+
 /* A plugin is measured, not this program: its own file is the binary. A command's is not known. */
 static json_t *binary_of(const struct trial *t)
 {
@@ -165,6 +178,8 @@ json_t *record_bench(const struct record_context *context, const struct case_sou
     const struct median median =
         timed ? median_of(m->samples_s, m->count, 0.95) : (struct median){0};
     json_t *o = record_begin(context, "bench");
+    if (t->binary)
+        set_other_binary(o, t->binary);
     set_subject(o, source, t);
     json_object_set_new(o, "reason", record_text(t->reason));
     set_errors(o, t);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/command.h"
+#include "harness/interleave.h"
 #include "ref/random_problem.h"
 
 struct run_arguments run_arguments_default(void)
@@ -148,7 +149,11 @@ static enum status walk_case(const struct run_list *l, const struct suite_entry 
             status = STATUS_OK;
         }
     }
-    for (size_t i = 0; i < l->implementation_count && status == STATUS_OK && !*stop; i++) {
+    const bool in_turn = plan && l->interleaving.rounds > 1 && !wrong_expected[0];
+    if (status == STATUS_OK && in_turn)
+        status = interleave_case(l, plan, pool, &source, &arena, visit, context, stop, error);
+    for (size_t i = 0; i < l->implementation_count && status == STATUS_OK && !*stop && !in_turn;
+         i++) {
         struct trial trial;
         status = trial_run(pool, l->implementations[i], &l->options,
                            wrong_expected[0] ? NULL : plan, &arena, &trial, error);

@@ -55,8 +55,15 @@ struct run_arguments run_arguments_default(void);
             1e9                                                                                      \
     }
 
+/* How bench times the implementations of a case: in turn where rounds > 1 (interleave.h). */
+struct interleaving {
+    int64_t rounds;
+    const char *against; /* another build of this program: each implementation runs in both */
+};
+
 struct run_list {
     struct run_arguments arguments;
+    struct interleaving interleaving;
     struct trial_options options;
     const struct fill *fill;
     struct suite cases;
@@ -69,7 +76,9 @@ enum status run_list_init(struct run_list *list, const struct run_arguments *arg
                           char **words, int word_count, struct error *error);
 void run_list_release(struct run_list *list);
 
-/* Called for each trial as soon as it is over; false stops the walk. */
+/* Called for each trial as soon as it is over (of a case whose implementations are timed in turn, when
+ * the case is; with `against`, the other binary's trial comes before this one's); false stops the
+ * walk. */
 typedef bool (*run_visit)(void *context, const struct case_source *source,
                           const struct trial *trial);
 

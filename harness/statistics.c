@@ -47,6 +47,17 @@ int64_t block_medians(const double *samples, int64_t n, int64_t blocks, double *
     return count;
 }
 
+int64_t block_minima(const double *samples, int64_t n, int64_t blocks, double *minima)
+{
+    const int64_t count = n < blocks ? n : blocks;
+    for (int64_t i = 0; i < count; i++) {
+        minima[i] = INFINITY;
+        for (int64_t k = i * n / count; k < (i + 1) * n / count; k++)
+            minima[i] = fmin(minima[i], samples[k]);
+    }
+    return count;
+}
+
 double quantile(double *values, int64_t n, double q)
 {
     qsort(values, (size_t)n, sizeof *values, compare_doubles);

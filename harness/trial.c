@@ -115,13 +115,21 @@ static enum status compare(struct trial *t, const struct trial_options *options,
     return status;
 }
 
-enum status trial_run(struct trial_pool *pool, const char *name,
-                      const struct trial_options *options, const struct measurement_plan *plan,
-                      struct arena *arena, struct trial *t, struct error *error)
+static bool may_be_timed(const struct trial *t)
+{
+    return t->compared && (t->verdict == VERDICT_PASS || t->verdict == VERDICT_MARGINAL);
+}
+
+enum status trial_begin(struct trial_pool *pool, const char *name, const char *binary,
+                        const struct trial_options *options, struct arena *arena, struct trial *t,
+                        struct worker **worker, bool *own, struct error *error)
 {
     struct implementation implementation;
     memset(t, 0, sizeof *t);
+    *worker = NULL;
+    *own = true;
     snprintf(t->implementation, sizeof t->implementation, "%s", name);
+    t->binary = binary;
     enum status status = implementation_resolve(name, &implementation, error);
     if (status != STATUS_OK)
         return status;
@@ -135,45 +143,68 @@ enum status trial_run(struct trial_pool *pool, const char *name,
         return STATUS_OK;
     }
 
-    struct worker *own = NULL, **worker = NULL;
-    if (implementation.reuse_process)
-        worker = slot_for(pool, name, &options->run);
-    if (!worker)
-        worker = &own;
-    if (!worker_alive(*worker)) {
-        worker_free(*worker);
-        *worker = NULL;
-        status = worker_create(worker, name, &options->run, error);
+    struct worker *mine = NULL, **slot = NULL;
+    if (pool && implementation.reuse_process && !binary)
+        slot = slot_for(pool, name, &options->run);
+    *own = slot == NULL;
+    if (!slot)
+        slot = &mine;
+    if (!worker_alive(*slot)) {
+        worker_free(*slot);
+        *slot = NULL;
+        status = worker_create(slot, binary, name, &options->run, error);
         if (status != STATUS_OK)
             return status;
     }
 
     struct worker_answer answer;
     arena_poison_output(arena, 0);
-    worker_prepare(*worker, arena, options->timeout_s, &answer);
+    worker_prepare(*slot, arena, options->timeout_s, &answer);
     take_outcome(t, &answer);
-    const bool prepared = answer.outcome == WORKER_DONE;
-    if (prepared) {
-        worker_run(*worker, options->timeout_s, &answer);
+    if (answer.outcome == WORKER_DONE) {
+        worker_run(*slot, options->timeout_s, &answer);
         t->seconds = answer.seconds;
         take_outcome(t, &answer);
         if (answer.outcome == WORKER_DONE)
             status = compare(t, options, arena, arena_poison[0], error);
-    }
-    if (status == STATUS_OK && plan && t->compared &&
-        (t->verdict == VERDICT_PASS || t->verdict == VERDICT_MARGINAL)) {
-        arena_poison_output(arena, 1);
-        worker_measure(*worker, plan, options->timeout_s, &answer);
-        take_outcome(t, &answer);
-        if (answer.outcome == WORKER_DONE) {
-            t->measurement = *arena->measurement;
-            status = compare(t, options, arena, arena_poison[1], error);
-            t->measured = t->verdict == VERDICT_PASS || t->verdict == VERDICT_MARGINAL;
-        }
-    } else if (prepared) {
         t->measurement = *arena->measurement;
     }
-    if (worker == &own)
-        worker_free(own);
+    if (status == STATUS_OK && may_be_timed(t))
+        *worker = *slot;
+    else if (*own)
+        worker_free(*slot);
+    return status;
+}
+
+enum status trial_time(struct worker *worker, const struct trial_options *options,
+                       const struct measurement_plan *plan, bool verify, struct arena *arena,
+                       struct trial *t, struct error *error)
+{
+    struct worker_answer answer;
+    if (verify)
+        arena_poison_output(arena, 1);
+    worker_measure(worker, plan, options->timeout_s, &answer);
+    take_outcome(t, &answer);
+    t->measured = false;
+    if (answer.outcome != WORKER_DONE)
+        return STATUS_OK;
+    t->measurement = *arena->measurement;
+    const enum status status =
+        verify ? compare(t, options, arena, arena_poison[1], error) : STATUS_OK;
+    t->measured = may_be_timed(t);
+    return status;
+}
+
+enum status trial_run(struct trial_pool *pool, const char *name,
+                      const struct trial_options *options, const struct measurement_plan *plan,
+                      struct arena *arena, struct trial *t, struct error *error)
+{
+    struct worker *worker;
+    bool own;
+    enum status status = trial_begin(pool, name, NULL, options, arena, t, &worker, &own, error);
+    if (status == STATUS_OK && worker && plan)
+        status = trial_time(worker, options, plan, true, arena, t, error);
+    if (own)
+        worker_free(worker);
     return status;
 }

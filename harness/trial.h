@@ -15,6 +15,7 @@ struct trial_options {
 
 struct trial {
     char implementation[IMPLEMENTATION_NAME_SIZE];
+    const char *binary;        /* another build of this program, in which it ran; NULL: this one */
     enum arithmetic_class cls; /* claimed */
     enum verdict verdict;
     char reason[1024];               /* why not pass; empty when pass */
@@ -37,6 +38,20 @@ void trial_pool_free(struct trial_pool *pool);
 enum status trial_run(struct trial_pool *pool, const char *implementation,
                       const struct trial_options *options, const struct measurement_plan *plan,
                       struct arena *arena, struct trial *trial, struct error *error);
+
+/* The parts of trial_run, for those who time several implementations in turn (interleave.h).
+ *
+ * trial_begin: all up to the first verdict. *worker is left prepared where the trial may be timed,
+ * else NULL; it is the pool's (which may be NULL), or the caller's where *own. `binary`: as in
+ * struct trial; always the caller's worker. trial_time: times, and where `verify`, poisons y first
+ * and compares it after. */
+enum status trial_begin(struct trial_pool *pool, const char *implementation, const char *binary,
+                        const struct trial_options *options, struct arena *arena,
+                        struct trial *trial, struct worker **worker, bool *own,
+                        struct error *error);
+enum status trial_time(struct worker *worker, const struct trial_options *options,
+                       const struct measurement_plan *plan, bool verify, struct arena *arena,
+                       struct trial *trial, struct error *error);
 
 /* Takes verdict and reason from the report. */
 void trial_explain(struct trial *trial);

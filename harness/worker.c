@@ -50,7 +50,7 @@ void worker_free(struct worker *w)
 }
 
 /* In the child, before exec: only async-signal-safe calls. */
-static void become_worker(int socket, pid_t parent)
+static void become_worker(const char *binary, int socket, pid_t parent)
 {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -66,11 +66,11 @@ static void become_worker(int socket, pid_t parent)
     if (nothing >= 0)
         dup2(nothing, STDIN_FILENO);
     static char *const argv[] = {(char *)"assay", (char *)"worker", NULL};
-    execv("/proc/self/exe", argv);
+    execv(binary ? binary : "/proc/self/exe", argv);
     _exit(3);
 }
 
-enum status worker_create(struct worker **worker, const char *implementation,
+enum status worker_create(struct worker **worker, const char *binary, const char *implementation,
                           const struct run_options *options, struct error *error)
 {
     *worker = NULL;
@@ -82,7 +82,7 @@ enum status worker_create(struct worker **worker, const char *implementation,
     const pid_t parent = getpid();
     const pid_t pid = w ? fork() : -1;
     if (pid == 0)
-        become_worker(pair[1], parent);
+        become_worker(binary, pair[1], parent);
     close(pair[1]);
     if (pid < 0) {
         const int e = errno;

@@ -27,8 +27,10 @@ struct worker_answer {
     double seconds; /* inside the implementation, by a host clock */
 };
 
-/* Starts a process for one implementation. STATUS_ENVIRONMENT when it can't be started. */
-enum status worker_create(struct worker **worker, const char *implementation,
+/* Starts a process for one implementation. `binary`: another build of this program that is to run
+ * it; NULL: this one. One that speaks another protocol ends before it has answered.
+ * STATUS_ENVIRONMENT when it can't be started. */
+enum status worker_create(struct worker **worker, const char *binary, const char *implementation,
                           const struct run_options *options, struct error *error);
 
 /* Ends the process, by force where it does not go. NULL is legal. */

@@ -108,6 +108,8 @@ static void serve(struct server *s, const struct worker_request *request, int fd
                      ? s->implementation.measure(s->state, s->arena.x, s->arena.y, &request->plan,
                                                  s->arena.measurement, &error)
                      : measure_by_clock(s, &request->plan, &error);
+        /* Threads that spin for more work would disturb whoever is timed next. */
+        omp_pause_resource_all(omp_pause_soft);
         break;
     }
     answer->seconds = clock_seconds() - start;
