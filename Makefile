@@ -54,6 +54,7 @@ HARNESS_SRC := $(wildcard harness/*.c)
 MAIN_SRC := harness/main.c
 GPU_CU := $(wildcard gpu/*.cu)
 GPU_STUB := gpu/gpu_stub.c
+GPU_C := $(filter-out $(GPU_STUB),$(wildcard gpu/*.c)) # built with and without nvcc
 
 # The vector kernels of ref/ are one source compiled once for each instruction set; the program
 # chooses at run time (ref/strip_kernels.h).
@@ -84,6 +85,7 @@ LDLIBS += -L$(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_6
 else
 GPU_OBJ := $(GPU_STUB:%.c=$(OBJ)/%.o)
 endif
+GPU_OBJ += $(GPU_C:%.c=$(OBJ)/%.o)
 
 # ---- build -----------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "harness/tensor_hash.h"
+
 #define PAGE ((size_t)4096)
 #define GUARD PAGE /* bytes on either side, at least */
 #define GUARD_BYTE 0xA5
@@ -125,10 +127,15 @@ enum status arena_create(struct arena *a, const struct problem *problem, struct 
                          (double)l.total * 1e-9, strerror(e));
     }
     set_pointers(a, &l);
+    arena_fill_guards(a);
+    return STATUS_OK;
+}
+
+void arena_fill_guards(struct arena *a)
+{
     int buffer;
     bool behind;
     each_guard(a, fill_guard, &buffer, &behind);
-    return STATUS_OK;
 }
 
 enum status arena_map(struct arena *a, int fd, const struct problem *problem, struct error *error)
@@ -182,4 +189,55 @@ enum status arena_check_guards(const struct arena *a, struct error *error)
         return STATUS_OK;
     return error_set(error, STATUS_FAILED, "wrote outside its output: memory %s '%s' was changed",
                      behind ? "behind" : "before", buffer_names[buffer]);
+}
+
+int64_t arena_count_poison(const struct arena *a, int which)
+{
+    const uint32_t *y = (const uint32_t *)(const void *)a->y, poison = arena_poison[which];
+    const int64_t n = problem_output_count(&a->problem);
+    int64_t count = 0;
+#pragma omp parallel for schedule(static) reduction(+ : count)
+    for (int64_t i = 0; i < n; i++)
+        count += y[i] == poison;
+    return count;
+}
+
+struct arena_inputs arena_hash_inputs(const struct arena *a)
+{
+    const struct layout l = layout_of(&a->problem);
+    const float *const inputs[ARENA_INPUTS] = {a->x, a->weight, a->conv_bias, a->bias};
+    struct arena_inputs h;
+    for (int i = 0; i < ARENA_INPUTS; i++)
+        h.hashes[i] = tensor_hash(inputs[i], (int64_t)(l.bytes[i] / sizeof(float)));
+    return h;
+}
+
+enum status arena_check_inputs(const struct arena *a, const struct arena_inputs *before,
+                               struct error *error)
+{
+    const struct arena_inputs now = arena_hash_inputs(a);
+    for (int i = 0; i < ARENA_INPUTS; i++)
+        if (now.hashes[i] != before->hashes[i])
+            return error_set(error, STATUS_FAILED, "wrote to its input '%s'", buffer_names[i]);
+    return STATUS_OK;
+}
+
+void arena_rotate_input(struct arena *a, int64_t steps)
+{
+    const int64_t n = problem_input_count(&a->problem);
+    if (n < 2 || (steps %= n) == 0)
+        return;
+    /* Short ways round, through a small buffer: far less memory than a second x. */
+    enum { ROOM = 4096 };
+    float kept[ROOM];
+    const bool forward = steps > 0;
+    for (int64_t left = forward ? steps : -steps; left > 0;) {
+        const int64_t step = left < ROOM ? left : ROOM;
+        const size_t small = (size_t)step * sizeof(float),
+                     rest = (size_t)(n - step) * sizeof(float);
+        memcpy(kept, forward ? a->x : a->x + n - step, small);
+        memmove(forward ? a->x : a->x + step, forward ? a->x + step : a->x, rest);
+        memcpy(forward ? a->x + n - step : a->x, kept, small);
+        left -= step;
+    }
 }

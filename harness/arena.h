@@ -40,8 +40,27 @@ struct params arena_params(const struct arena *arena);
 extern const uint32_t arena_poison[ARENA_POISONS];
 void arena_poison_output(struct arena *arena, int which);
 
+/* Elements of y that still hold the pattern. */
+int64_t arena_count_poison(const struct arena *arena, int which);
+
 /* STATUS_OK, or STATUS_FAILED naming the tensor and the side whose guard was written. */
 enum status arena_check_guards(const struct arena *arena, struct error *error);
+void arena_fill_guards(struct arena *arena);
+
+/* Hashes of the tensors that an implementation may only read. */
+#define ARENA_INPUTS 4
+struct arena_inputs {
+    uint64_t hashes[ARENA_INPUTS]; /* x, weight, conv_bias, bias */
+};
+struct arena_inputs arena_hash_inputs(const struct arena *arena);
+
+/* STATUS_OK, or STATUS_FAILED naming the tensor that is no longer what it was. */
+enum status arena_check_inputs(const struct arena *arena, const struct arena_inputs *before,
+                               struct error *error);
+
+/* x[i] = x[(i + steps) mod n] over the whole tensor: other data of the same kind, and every element
+ * in another place. A negative number undoes it. */
+void arena_rotate_input(struct arena *arena, int64_t steps);
 
 /* Bytes that arena_create will take. */
 size_t arena_bytes(const struct problem *problem);

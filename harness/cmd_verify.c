@@ -25,7 +25,18 @@ static void print_verdict(const struct verify_context *v, const struct case_sour
     printf("\n");
     if (t->verdict != VERDICT_PASS)
         printf("    %s\n", t->reason);
-    if (t->compared && t->report.has_narrowest && t->report.narrowest > t->cls)
+    if (t->looks_like[0])
+        printf("    looks like: %s\n", t->looks_like);
+    if (t->compared && t->report.compared > 0 &&
+        (t->report.without_convolution <= 1.0 || t->report.without_softmax <= 1.0))
+        printf("    insensitive: leaving out the %s moves the output by %.2g of what is allowed\n",
+               t->report.without_convolution <= 1.0 ? "convolution" : "softmax",
+               t->report.without_convolution <= 1.0 ? t->report.without_convolution
+                                                    : t->report.without_softmax);
+    if (t->differing_images > 0)
+        printf("    not reproducible: %lld images differ between runs of the same input\n",
+               (long long)t->differing_images);
+    if (t->compared && !t->claim_broken && t->report.has_narrowest && t->report.narrowest > t->cls)
         printf("    claims %s, is consistent with %s\n", arithmetic_class_get(t->cls)->name,
                arithmetic_class_get(t->report.narrowest)->name);
     if (t->verdict != VERDICT_PASS && t->verdict != VERDICT_SKIPPED) {

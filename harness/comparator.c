@@ -10,10 +10,14 @@
 #include "harness/mismatch.h"
 #include "ref/oracle.h"
 
+/* Stages whose removal the data must show. */
+enum sense { SENSE_CONVOLUTION, SENSE_SOFTMAX, SENSES };
+
 /* What one thread has found. */
 struct finding {
     int64_t compared, above_typical, above_worst, unwritten;
     double max_abs_error, max_ratio;
+    double moved[SENSES];
     bool has_worst;
     struct element worst;
     int alive; /* narrowest class still consistent; CLASS_COUNT: none */
@@ -36,6 +40,8 @@ struct comparator {
     struct finding *findings;
     const float *got; /* image `first` of the batch being compared */
     int64_t first;
+    int64_t sensed;          /* the image whose sensitivity is taken; -1: the next one */
+    double *without[SENSES]; /* [channels] y of every pixel when the stage is left out */
 };
 
 enum status tolerance_parse(const char *text, struct tolerance *tolerance, struct error *error)
@@ -88,6 +94,8 @@ void comparator_free(struct comparator *c)
         free(c->findings[t].block);
     }
     free(c->findings);
+    for (int i = 0; i < SENSES; i++)
+        free(c->without[i]);
     oracle_free(c->oracle);
     free(c);
 }
@@ -112,6 +120,30 @@ static bool finding_init(struct finding *f, const struct problem *p, int64_t pit
     return true;
 }
 
+/* y without convolution: softmax of conv_bias; without softmax: 1 / channels. */
+static bool senses_init(struct comparator *c, const struct params *params)
+{
+    const struct problem *p = &c->problem;
+    double maximum = -INFINITY, sum = 0.0;
+    c->sensed = -1;
+    for (int i = 0; i < SENSES; i++)
+        if (!(c->without[i] = malloc((size_t)p->out_channels * sizeof(double))))
+            return false;
+    for (int64_t ch = 0; ch < p->out_channels; ch++)
+        maximum = fmax(maximum, p->has_conv_bias ? (double)params->conv_bias[ch] : 0.0);
+    for (int64_t ch = 0; ch < p->out_channels; ch++)
+        sum += exp((p->has_conv_bias ? (double)params->conv_bias[ch] : 0.0) - maximum);
+    for (int64_t ch = 0; ch < p->out_channels; ch++) {
+        const double z = p->has_conv_bias ? (double)params->conv_bias[ch] : 0.0;
+        const double bias = (double)params->bias[p->bias_count == 1 ? 0 : ch];
+        const double probability[SENSES] = {exp(z - maximum) / sum, 1.0 / (double)p->out_channels};
+        for (int i = 0; i < SENSES; i++)
+            c->without[i][ch] =
+                1.0 / (1.0 + exp(-(double)p->scaling_factor * (probability[i] + bias)));
+    }
+    return true;
+}
+
 enum status comparator_create(struct comparator **comparator, const struct problem *problem,
                               const struct params *params, enum arithmetic_class cls,
                               const struct tolerance *tolerance, double max_x, uint32_t poison,
@@ -128,7 +160,9 @@ enum status comparator_create(struct comparator **comparator, const struct probl
     const double max_weight = tensor_max_magnitude(params->weight, problem_weight_count(problem));
     for (int i = 0; i < CLASS_COUNT; i++)
         bound_init(&c->bounds[i], (enum arithmetic_class)i, problem, max_x, max_weight);
-    const enum status status = oracle_create(&c->oracle, problem, params, error);
+    enum status status = senses_init(c, params)
+                             ? oracle_create(&c->oracle, problem, params, error)
+                             : error_set(error, STATUS_ENVIRONMENT, "out of memory");
     if (status != STATUS_OK) {
         comparator_free(c);
         return status;
@@ -232,6 +266,18 @@ static void narrow_class(struct finding *f, const struct comparator *c,
     }
 }
 
+static void sense_row(struct finding *f, const struct comparator *c, int64_t channel,
+                      const double *expected, const double *worst, int64_t n)
+{
+    for (int i = 0; i < SENSES; i++) {
+        const double without = c->without[i][channel];
+        for (int64_t j = 0; j < n; j++) {
+            const double moved = fabs(expected[j] - without) / worst[j];
+            f->moved[i] = moved > f->moved[i] ? moved : f->moved[i];
+        }
+    }
+}
+
 static bool visit(void *context, int thread, const struct oracle_strip *s)
 {
     const struct comparator *c = context;
@@ -266,6 +312,8 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
                 fixed_bounds(&c->tolerance, expected, s->columns, f->typical + offset);
                 worst = typical;
             }
+            if (s->image == c->sensed)
+                sense_row(f, c, channel, expected, worst, s->columns);
             struct comparison r;
             k->compare_row(f->got, expected, typical, worst, s->columns, f->max_ratio,
                            f->max_abs_error, &r);
@@ -293,6 +341,8 @@ enum status comparator_images(struct comparator *c, int64_t first, int64_t count
 {
     c->got = got;
     c->first = first;
+    if (c->sensed < 0)
+        c->sensed = first;
     return oracle_run(c->oracle, x, first, count, visit, c, error);
 }
 
@@ -308,6 +358,9 @@ void comparator_report(const struct comparator *c, struct comparison_report *rep
         report->above_worst += f->above_worst;
         report->unwritten += f->unwritten;
         report->max_abs_error = fmax(report->max_abs_error, f->max_abs_error);
+        report->without_convolution =
+            fmax(report->without_convolution, f->moved[SENSE_CONVOLUTION]);
+        report->without_softmax = fmax(report->without_softmax, f->moved[SENSE_SOFTMAX]);
         if (f->has_worst)
             keep_worst(&total, f->max_ratio, &f->worst);
         if (f->alive > total.alive)

@@ -44,9 +44,12 @@ struct comparison_report {
     double error_over_bound; /* largest error over typical bound; infinity for a NaN */
     bool has_worst;
     struct element worst;            /* the element of error_over_bound, or the first NaN */
-    enum arithmetic_class narrowest; /* the narrowest class that every element is consistent with */
+    enum arithmetic_class narrowest; /* the narrowest class under which every element would pass */
     bool has_narrowest;              /* false: consistent with none */
-    char where[512];                 /* where the bad elements lie, in words; empty when none */
+    /* Of the first image compared: how far the output would move if a stage were left out, over
+     * what the rule allows before it fails. Below 1 the data cannot tell. */
+    double without_convolution, without_softmax;
+    char where[512]; /* where the bad elements lie, in words; empty when none */
 };
 
 struct comparator;

@@ -32,6 +32,10 @@ enum status implementation_resolve(const char *name, struct implementation *impl
         implementation_exec_init(implementation, name);
         return STATUS_OK;
     }
+    if (strncmp(name, "plugin:", 7) == 0) {
+        implementation_plugin_init(implementation, name);
+        return STATUS_OK;
+    }
     char known[640] = "";
     size_t used = 0;
     for (size_t i = 0; i < implementation_count(); i++) {
@@ -44,7 +48,9 @@ enum status implementation_resolve(const char *name, struct implementation *impl
         if (used >= sizeof known)
             used = sizeof known - 1;
     }
-    return error_set(error, STATUS_BAD_INPUT,
-                     "unknown implementation '%.60s': known are %sexec:'COMMAND {case} {output}'",
-                     name, known);
+    return error_set(
+        error, STATUS_BAD_INPUT,
+        "unknown implementation '%.60s': known are %splugin:PATH.so, exec:'COMMAND {case} "
+        "{output}'",
+        name, known);
 }

@@ -53,7 +53,14 @@ struct implementation {
     /* y = model(x), host pointers, the whole batch. */
     enum status (*run)(void *state, const float *x, float *y, struct error *error);
 
-    /* Times runs and leaves the last run's output in y. NULL: run() is timed by a host clock. */
+    /* After prepare, where the implementation itself says what it is: its class. May be NULL. */
+    enum arithmetic_class (*declared)(void *state);
+
+    /* True where measure() works for this state. NULL: wherever measure() is there. */
+    bool (*measures)(void *state);
+
+    /* Times runs and leaves the last run's output in y. NULL: run() is timed by a host clock; of a
+     * foreign implementation from outside its process. */
     enum status (*measure)(void *state, const float *x, float *y,
                            const struct measurement_plan *plan, struct measurement *result,
                            struct error *error);
@@ -79,5 +86,6 @@ extern const size_t implementations_cpu_count;
 struct implementation implementation_gpu_at(size_t index);
 size_t implementation_gpu_count(void);
 void implementation_exec_init(struct implementation *implementation, const char *name);
+void implementation_plugin_init(struct implementation *implementation, const char *name);
 
 #endif

@@ -104,8 +104,8 @@ static enum status replace(struct contender *c, const struct trial_options *opti
     const struct measurement_plan warm = {.samples = 1};
     worker_free(c->worker);
     c->worker = NULL;
-    const enum status status =
-        worker_create(&c->worker, c->binary, c->implementation, &options->run, error);
+    const enum status status = worker_create(&c->worker, c->binary, c->implementation,
+                                             &options->run, options->memory_limit, error);
     if (status != STATUS_OK)
         return status;
     worker_prepare(c->worker, arena, options->timeout_s, &answer);

@@ -74,6 +74,23 @@ static void set_errors(json_t *o, const struct trial *t)
                         t->compared ? record_number(t->report.error_over_bound) : json_null());
 }
 
+/* Below 1 the rule would not have seen that the stage is missing. */
+static void set_sensitivity(json_t *o, const struct trial *t)
+{
+    const struct comparison_report *r = &t->report;
+    json_t *insensitive = json_array();
+    if (t->compared && r->without_convolution <= 1.0)
+        json_array_append_new(insensitive, json_string("convolution"));
+    if (t->compared && r->without_softmax <= 1.0)
+        json_array_append_new(insensitive, json_string("softmax"));
+    json_object_set_new(o, "sensitivity",
+                        t->compared ? json_pack("{s:o,s:o}", "convolution",
+                                                record_number(r->without_convolution), "softmax",
+                                                record_number(r->without_softmax))
+                                    : json_null());
+    json_object_set_new(o, "insensitive", insensitive);
+}
+
 json_t *record_verdict(const struct record_context *context, const struct case_source *source,
                        const struct trial *t)
 {
@@ -90,6 +107,13 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
                         t->compared && t->report.has_narrowest
                             ? json_string(arithmetic_class_get(t->report.narrowest)->name)
                             : json_null());
+    json_object_set_new(o, "looks_like", record_text(t->looks_like));
+    set_sensitivity(o, t);
+    json_object_set_new(o, "claim_kept",
+                        t->compared ? json_boolean(!t->claim_broken) : json_null());
+    json_object_set_new(o, "repeats", t->repeats > 1 ? json_integer(t->repeats) : json_null());
+    json_object_set_new(o, "deterministic",
+                        t->repeats > 1 ? json_boolean(t->differing_images == 0) : json_null());
     json_object_set_new(o, "seconds", record_number(t->seconds));
     set_seed(o, source);
     json_object_set_new(o, "reason", record_text(t->reason));

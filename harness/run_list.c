@@ -17,7 +17,8 @@ struct run_arguments run_arguments_default(void)
                                   .tolerance = "derived",
                                   .seed = 1,
                                   .threads = omp_get_num_procs(),
-                                  .timeout_s = 600.0};
+                                  .timeout_s = 600.0,
+                                  .repeat = 2};
 }
 
 static enum status add_implementation(struct run_list *l, const char *name, size_t length,
@@ -79,6 +80,8 @@ enum status run_list_init(struct run_list *l, const struct run_arguments *a, cha
     l->options.run = (struct run_options){
         .threads = (int)a->threads, .device = (int)a->device, .cls = CLASS_FP32};
     l->options.timeout_s = a->timeout_s;
+    l->options.repeat = (int)a->repeat;
+    l->options.memory_limit = (size_t)(a->memory_gb * 1e9);
     omp_set_num_threads((int)a->threads);
     enum status status = STATUS_OK;
     if (a->cls) {
@@ -164,6 +167,8 @@ static enum status walk_case(const struct run_list *l, const struct suite_entry 
             snprintf(trial.reason, sizeof trial.reason, "%s", wrong_expected);
         }
         *stop = !visit(context, &source, &trial);
+        if (trial.inputs_damaged && !*stop)
+            status = case_source_load(&source, &arena, error);
     }
     arena_release(&arena);
     case_source_release(&source);

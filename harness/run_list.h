@@ -17,6 +17,8 @@ struct run_arguments {
     uint64_t seed;
     int64_t threads, device;
     double timeout_s;
+    int64_t repeat;
+    double memory_gb; /* 0: what the machine has */
     const char *commit;
 };
 struct run_arguments run_arguments_default(void);
@@ -50,6 +52,15 @@ struct run_arguments run_arguments_default(void);
          0},                                                                                         \
         {"threads", OPTION_INTEGER, &(a).threads, "N", "CPU threads (default: all cores)", 1, 4096}, \
         {"device", OPTION_INTEGER, &(a).device, "N", "CUDA device (default 0)", 0, 1024},            \
+        {"repeat",                                                                                   \
+         OPTION_INTEGER,                                                                             \
+         &(a).repeat,                                                                                \
+         "N",                                                                                        \
+         "runs of one input, compared bit by bit (default 2)",                                       \
+         1,                                                                                          \
+         1e6},                                                                                       \
+        {"memory", OPTION_REAL, &(a).memory_gb, "GB", "memory that an implementation may take",      \
+         0.001,    1e6},                                                                             \
     {                                                                                                \
         "timeout", OPTION_REAL, &(a).timeout_s, "S", "seconds for one step (default 600)", 0.001,    \
             1e9                                                                                      \

@@ -1,4 +1,17 @@
-/* A trial: one implementation on one case, from an empty output to a verdict, and then to times. */
+/* A trial: one implementation on one case, from an empty output to a verdict, and then to times.
+ *
+ * The implementation is run several times in one process:
+ *
+ *     1. on the case, y filled with the first pattern     every element against the oracle
+ *     2. on the same case, y with the second pattern      bit for bit the same, or named
+ *        (as often as `repeat` says)                       nondeterministic, or reading its output
+ *     3. on x rotated by one element                      first and last image against the oracle:
+ *                                                          an output kept from an earlier run shows
+ *
+ * After each run: guards, hashes of all inputs, and for foreign code that it has stopped: its
+ * process is frozen while its output is read, and what it started is killed and counted. Timed runs
+ * of foreign code on the host are timed from this side of the socket, each on other data, and the
+ * last one's output is verified. */
 #ifndef ASSAY_HARNESS_TRIAL_H
 #define ASSAY_HARNESS_TRIAL_H
 
@@ -10,18 +23,27 @@ struct trial_options {
     struct run_options run;
     struct tolerance tolerance;
     double timeout_s;
-    bool class_given; /* run.cls is what implementations without a class of their own claim */
+    bool class_given;    /* run.cls is what implementations without a class of their own claim */
+    int repeat;          /* runs of the same input, at least 1; with 1 also no run on other data */
+    size_t memory_limit; /* bytes that a worker may take; 0: what there is */
+    double ceiling_flops_s; /* of this CPU; 0: not measured. Nobody does twice as many. */
 };
 
 struct trial {
     char implementation[IMPLEMENTATION_NAME_SIZE];
     const char *binary;        /* another build of this program, in which it ran; NULL: this one */
+    bool foreign, measures;    /* somebody else's code; times itself */
     enum arithmetic_class cls; /* claimed */
     enum verdict verdict;
     char reason[1024];               /* why not pass; empty when pass */
     struct comparison_report report; /* verdicts pass, marginal and fail only */
+    char looks_like[160];            /* the wrong kernel that a failed output resembles, or empty */
     bool compared;
-    double seconds; /* of the run, by a host clock */
+    bool claim_broken; /* wrong for the class claimed, right for the wider report.narrowest */
+    double seconds;    /* of the run, by a host clock */
+    int64_t repeats;   /* runs of the same input that were compared bit by bit */
+    int64_t differing_images; /* images that were not the same in all of them */
+    bool inputs_damaged;      /* the arena's inputs must be loaded again */
     bool measured;
     struct measurement measurement;
 };

@@ -9,32 +9,64 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "harness/clock.h"
+#include "harness/strays.h"
 #include "harness/worker_protocol.h"
+
+/* What the machine keeps for everybody else. */
+#define MEMORY_RESERVE ((size_t)192 << 20)
+/* Between looks at the worker's memory. */
+#define WATCH_MS 200
 
 struct worker {
     pid_t pid; /* 0: reaped */
     int socket;
+    size_t memory_limit; /* 0: none */
+    struct worker *next; /* of all that live */
 };
+
+/* Who lives, so that they are not taken for somebody's orphans. */
+static struct worker *live_workers;
+
+static int list_live(pid_t *pids, int room)
+{
+    int count = 0;
+    for (const struct worker *w = live_workers; w && count < room; w = w->next)
+        if (w->pid != 0)
+            pids[count++] = w->pid;
+    return count;
+}
+
+int worker_kill_strays(struct worker *w, double grace_s)
+{
+    pid_t known[256];
+    const int count = list_live(known, 256);
+    return strays_kill(w ? w->pid : 0, known, count, grace_s);
+}
 
 bool worker_alive(const struct worker *worker)
 {
     return worker && worker->pid != 0;
 }
 
-/* Kills the whole process group, so that nothing the implementation started outlives it. */
+/* Kills the process, its group, and whatever it started that left the group. */
 static int end_process(struct worker *w)
 {
     int status = 0;
+    kill(-w->pid, SIGSTOP); /* so that it starts no more */
+    kill(w->pid, SIGSTOP);
+    worker_kill_strays(w, 0.0);
     kill(-w->pid, SIGKILL);
     kill(w->pid, SIGKILL);
     while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
         ;
     w->pid = 0;
+    worker_kill_strays(NULL, 0.0);
     return status;
 }
 
@@ -46,6 +78,11 @@ void worker_free(struct worker *w)
         close(w->socket);
     if (w->pid != 0)
         end_process(w);
+    for (struct worker **at = &live_workers; *at; at = &(*at)->next)
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
     free(w);
 }
 
@@ -65,14 +102,21 @@ static void become_worker(const char *binary, int socket, pid_t parent)
     const int nothing = open("/dev/null", O_RDONLY);
     if (nothing >= 0)
         dup2(nothing, STDIN_FILENO);
+        /* What the program has open, and what it was started with, is nobody else's. */
+#ifdef SYS_close_range
+    syscall(SYS_close_range, WORKER_SOCKET + 1, ~0u, 0);
+#endif
+    putenv((char *)STRAYS_MARK);
     static char *const argv[] = {(char *)"assay", (char *)"worker", NULL};
     execv(binary ? binary : "/proc/self/exe", argv);
     _exit(3);
 }
 
 enum status worker_create(struct worker **worker, const char *binary, const char *implementation,
-                          const struct run_options *options, struct error *error)
+                          const struct run_options *options, size_t memory_limit,
+                          struct error *error)
 {
+    strays_adopt();
     *worker = NULL;
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
@@ -93,6 +137,9 @@ enum status worker_create(struct worker **worker, const char *binary, const char
     setpgid(pid, pid); /* as the child does: whoever comes first */
     w->pid = pid;
     w->socket = pair[0];
+    w->memory_limit = memory_limit;
+    w->next = live_workers;
+    live_workers = w;
     struct worker_request request = {.verb = VERB_START, .options = *options};
     snprintf(request.implementation, sizeof request.implementation, "%s", implementation);
     if (send(w->socket, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request) {
@@ -135,6 +182,7 @@ static void describe_end(struct worker *w, struct worker_answer *answer)
         if (done == w->pid) {
             kill(-w->pid, SIGKILL);
             w->pid = 0;
+            worker_kill_strays(NULL, 0.0);
             break;
         }
         const struct timespec wait = {.tv_nsec = 10000000};
@@ -144,11 +192,40 @@ static void describe_end(struct worker *w, struct worker_answer *answer)
         status = end_process(w);
     answer->outcome = WORKER_CRASHED;
     if (WIFSIGNALED(status))
-        snprintf(answer->message, sizeof answer->message, "ended by signal %d (%s)",
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+        snprintf(answer->message, sizeof answer->message, "ended by signal %d, SIG%s (%s)%s",
+                 WTERMSIG(status),
+                 sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?",
+                 strsignal(WTERMSIG(status)),
+                 WTERMSIG(status) == SIGKILL
+                     ? ": not sent by assay; the kernel does this when memory runs out"
+                     : "");
     else
         snprintf(answer->message, sizeof answer->message,
                  "exited with status %d before it had answered", WEXITSTATUS(status));
+}
+
+/* True, with the answer, where the worker holds more memory than it may, or the machine has none
+ * left; the worker is then ended before the kernel ends somebody else. */
+static bool out_of_memory(struct worker *w, struct worker_answer *answer)
+{
+    const size_t available = memory_available();
+    const bool machine = available < MEMORY_RESERVE;
+    if (!machine && w->memory_limit == 0)
+        return false;
+    const size_t held = strays_memory(w->pid);
+    if (!machine && held <= w->memory_limit)
+        return false;
+    end_process(w);
+    answer->outcome = WORKER_MEMORY;
+    if (machine)
+        snprintf(answer->message, sizeof answer->message,
+                 "out of memory: killed while it held %.2f GB and the machine had %.2f GB left",
+                 (double)held * 1e-9, (double)available * 1e-9);
+    else
+        snprintf(answer->message, sizeof answer->message,
+                 "out of memory: killed while it held %.2f GB of the %.2f GB allowed by --memory",
+                 (double)held * 1e-9, (double)w->memory_limit * 1e-9);
+    return true;
 }
 
 /* Sends a request and waits for the answer, the end of the process, or the end of the time. */
@@ -165,9 +242,9 @@ static void ask(struct worker *w, const struct worker_request *request, int fd, 
         const double left = deadline - clock_seconds();
         struct pollfd poller = {.fd = w->socket, .events = POLLIN};
         const int ready = poll(&poller, 1,
-                               left <= 0.0  ? 0
-                               : left < 1e6 ? (int)(left * 1e3) + 1
-                                            : -1);
+                               left <= 0.0             ? 0
+                               : left * 1e3 < WATCH_MS ? (int)(left * 1e3) + 1
+                                                       : WATCH_MS);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready == 0 && left <= 0.0) {
@@ -176,6 +253,8 @@ static void ask(struct worker *w, const struct worker_request *request, int fd, 
             snprintf(answer->message, sizeof answer->message, "killed after %g s", timeout_s);
             return;
         }
+        if (ready == 0 && out_of_memory(w, answer))
+            return;
         if (ready == 0)
             continue;
         struct worker_answer got;
@@ -210,4 +289,29 @@ void worker_measure(struct worker *w, const struct measurement_plan *plan, doubl
 {
     const struct worker_request request = {.verb = VERB_MEASURE, .plan = *plan};
     ask(w, &request, -1, timeout_s, answer);
+}
+
+bool worker_freeze(struct worker *w)
+{
+    int status;
+    if (w->pid == 0)
+        return false;
+    kill(-w->pid, SIGSTOP);
+    kill(w->pid, SIGSTOP);
+    pid_t got;
+    while ((got = waitpid(w->pid, &status, WUNTRACED)) < 0 && errno == EINTR)
+        ;
+    if (got == w->pid && WIFSTOPPED(status))
+        return true;
+    w->pid = 0; /* it had ended */
+    worker_kill_strays(NULL, 0.0);
+    return false;
+}
+
+void worker_thaw(struct worker *w)
+{
+    if (w->pid == 0)
+        return;
+    kill(-w->pid, SIGCONT);
+    kill(w->pid, SIGCONT);
 }

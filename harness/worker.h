@@ -3,7 +3,11 @@
  * The program starts itself again (`assay worker`, never typed by a person) in a process group of
  * its own, and speaks with it over a socket; tensors lie in an arena that both map. Whatever the
  * implementation does to its process (crash, hang, exit, corrupt its heap) ends that process and
- * nothing else. A fresh program, not a fork, because neither OpenMP nor CUDA survives one. */
+ * nothing else. A fresh program, not a fork, because neither OpenMP nor CUDA survives one.
+ *
+ * Nothing that it starts outlives it: the program is the subreaper of its descendants
+ * (harness/strays.h). It has no open files but its socket, /dev/null and stderr, to which its
+ * stdout is joined, so that nothing it prints mixes with results. */
 #ifndef ASSAY_HARNESS_WORKER_H
 #define ASSAY_HARNESS_WORKER_H
 
@@ -18,6 +22,7 @@ enum worker_outcome {
     WORKER_FAILED,      /* the implementation reported an error; message says */
     WORKER_CRASHED,     /* the process ended; message names the signal or the exit status */
     WORKER_TIMEOUT,     /* killed after timeout_s */
+    WORKER_MEMORY,      /* killed because the machine, or its share of it, ran out of memory */
 };
 
 struct worker_answer {
@@ -25,13 +30,20 @@ struct worker_answer {
     enum status status; /* of a WORKER_FAILED: STATUS_ENVIRONMENT or STATUS_FAILED */
     char message[1024];
     double seconds; /* inside the implementation, by a host clock */
+
+    /* After prepare. */
+    bool class_declared; /* the implementation itself says what it is: */
+    enum arithmetic_class cls;
+    bool measures; /* worker_measure() works; else its runs are timed from outside */
 };
 
 /* Starts a process for one implementation. `binary`: another build of this program that is to run
- * it; NULL: this one. One that speaks another protocol ends before it has answered.
- * STATUS_ENVIRONMENT when it can't be started. */
+ * it; NULL: this one. One that speaks another protocol ends before it has answered. Its anonymous
+ * memory may not exceed memory_limit bytes (0: what the machine has). STATUS_ENVIRONMENT when it
+ * can't be started. */
 enum status worker_create(struct worker **worker, const char *binary, const char *implementation,
-                          const struct run_options *options, struct error *error);
+                          const struct run_options *options, size_t memory_limit,
+                          struct error *error);
 
 /* Ends the process, by force where it does not go. NULL is legal. */
 void worker_free(struct worker *worker);
@@ -50,6 +62,15 @@ void worker_run(struct worker *worker, double timeout_s, struct worker_answer *a
 /* Times; the samples are in arena->measurement, the last run's output in y. */
 void worker_measure(struct worker *worker, const struct measurement_plan *plan, double timeout_s,
                     struct worker_answer *answer);
+
+/* Stops every thread of the process, so that nothing of it runs while its output is looked at, and
+ * lets them go on. False when the process is gone. */
+bool worker_freeze(struct worker *worker);
+void worker_thaw(struct worker *worker);
+
+/* Kills the processes that the implementation has started and left behind, where they don't go by
+ * themselves within grace_s; how many there were. */
+int worker_kill_strays(struct worker *worker, double grace_s);
 
 /* The other side: the body of `assay worker`. Returns the exit status. */
 int worker_main(void);

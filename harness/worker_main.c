@@ -99,12 +99,19 @@ static void serve(struct server *s, const struct worker_request *request, int fd
         break;
     case VERB_PREPARE:
         status = prepare(s, &request->problem, fd, &error);
+        answer->measures = !s->implementation.foreign || s->implementation.measure;
+        if (status == STATUS_OK && s->implementation.measures)
+            answer->measures = s->implementation.measures(s->state);
+        answer->class_declared = status == STATUS_OK && s->implementation.declared;
+        if (answer->class_declared)
+            answer->cls = s->implementation.declared(s->state);
         break;
     case VERB_RUN:
         status = s->implementation.run(s->state, s->arena.x, s->arena.y, &error);
         break;
     case VERB_MEASURE:
-        status = s->implementation.measure
+        status = s->implementation.measure &&
+                         (!s->implementation.measures || s->implementation.measures(s->state))
                      ? s->implementation.measure(s->state, s->arena.x, s->arena.y, &request->plan,
                                                  s->arena.measurement, &error)
                      : measure_by_clock(s, &request->plan, &error);

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Every attack of tests/attacks/ is built as a plugin, run by `assay verify`, and must be caught and
+# named as its first line says: EXPECT verdict: words of the reason.
+set -u
+cd "$(dirname "$0")/.."
+ASSAY=${ASSAY:-build/assay}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+passed=0 failed=0
+case_=mb2ic8ih9oc16kh4sh2ph1oph1
+
+ok() {
+    echo "ok - $1"
+    passed=$((passed + 1))
+}
+not_ok() {
+    echo "not ok - $1"
+    shift
+    printf '    %s\n' "$@"
+    failed=$((failed + 1))
+}
+build() { # SOURCE LIBRARY
+    ${CC:-cc} -O1 -w -shared -fPIC -I. -Iharness -o "$2" "$1" -lm -lpthread
+}
+field() { # KEY, of a JSON line on stdin
+    python3 -c 'import json, sys; print(json.loads(sys.stdin.read()).get(sys.argv[1]))' "$1"
+}
+
+for source in tests/attacks/*.c; do
+    name=$(basename "$source" .c)
+    expect=$(sed -n '1s/.*EXPECT \(.*\)/\1/p' "$source")
+    build "$source" "$folder/$name.so" || { not_ok "$name builds"; continue; }
+    options=()
+    case $name in
+    hang*) options=(--timeout 1) ;;
+    eat_memory) options=(--memory 0.5) ;;
+    esac
+    out=$("$ASSAY" verify --json --threads 1 "${options[@]}" --impl "plugin:$folder/$name.so" $case_ \
+        2>"$folder/err")
+    if [ "$(wc -l <<<"$out")" != 1 ]; then
+        not_ok "$name: one line of results" "$out" "$(cat "$folder/err")"
+        continue
+    fi
+    verdict=$(field verdict <<<"$out") reason=$(field reason <<<"$out")
+    words=${expect#*: }
+    [ "$words" = "$expect" ] && words=
+    if [ "$verdict" = "${expect%%:*}" ] && { [ "$verdict" = pass ] || [[ $reason == *"$words"* ]]; }; then
+        ok "$name: $verdict${words:+, $words}"
+    else
+        not_ok "$name is $expect" "verdict $verdict: $reason"
+    fi
+done
+if pgrep -f "$folder" >/dev/null; then
+    not_ok 'no attack outlives its run' "$(pgrep -af "$folder")"
+else
+    ok 'no attack outlives its run'
+fi
+
+# The next implementation on the same case starts from the true inputs and whole guards.
+build tests/examples/plugin_host.c "$folder/honest.so"
+for name in write_input write_weight write_behind daemon_outlives cache_output; do
+    out=$("$ASSAY" verify --json --threads 1 \
+        --impl "plugin:$folder/$name.so,plugin:$folder/honest.so,cpu-gemm" $case_ 2>/dev/null |
+        tail -n 2 | while read -r line; do field verdict <<<"$line"; done | tr '\n' ' ')
+    if [ "$out" = 'pass pass ' ]; then
+        ok "after $name the innocent pass"
+    else
+        not_ok "after $name the innocent pass" "$out"
+    fi
+done
+
+# A run that is not reproducible passes, and is reported.
+out=$("$ASSAY" verify --json --threads 1 --repeat 6 --impl "plugin:$folder/unordered_sum.so" $case_)
+if [ "$(field deterministic <<<"$out")" = False ]; then
+    ok '--repeat reports what differs from run to run'
+else
+    not_ok '--repeat reports what differs from run to run' "$out"
+fi
+
+# bench: a cached output does not get a time.
+out=$("$ASSAY" bench --json --threads 1 --repeat 1 --samples 10 --impl "plugin:$folder/cache_output.so" \
+    $case_ 2>/dev/null | tail -n 1)
+if [ "$(field verdict <<<"$out")" = fail ] && [ "$(field median_s <<<"$out")" = None ]; then
+    ok 'bench gives no time to a cached output'
+else
+    not_ok 'bench gives no time to a cached output' "$out"
+fi
+
+# What is not a plugin is said so.
+for pair in "nowhere.so:cannot be read" "Makefile:cannot be loaded"; do
+    out=$("$ASSAY" verify --json --impl "plugin:${pair%%:*}" $case_ 2>&1)
+    [[ $out == *"${pair#*:}"* ]] && ok "plugin ${pair%%:*}: ${pair#*:}" ||
+        not_ok "plugin ${pair%%:*}: ${pair#*:}" "$out"
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
