@@ -15,6 +15,8 @@ static const struct command commands[] = {
     {"check", "compare an output file made elsewhere with a case", cmd_check},
     {"bench", "verify, then time", cmd_bench},
     {"compare", "two sets of records: what became slower, faster, wrong", cmd_compare},
+    {"history", "what became of an implementation over commits", cmd_history},
+    {"report", "one self-contained HTML page with plots", cmd_report},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
