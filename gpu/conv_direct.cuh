@@ -40,10 +40,11 @@ static __device__ __forceinline__ float conv_direct(const conv_args &args, const
     return sum + args.conv_bias[oc];
 }
 
-/* True where the direct path is the right one. */
+/* True where the direct path is the right one. Scales beyond the fused epilogue's range also go
+ * there. */
 static inline bool conv_prefers_direct(const struct problem *p, bool finite_weights)
 {
-    return !finite_weights ||
+    return !finite_weights || !(p->scaling_factor > -1e37f && p->scaling_factor < 1e37f) ||
            (p->groups > 1 && (p->out_channels / p->groups <= 4 || p->in_channels / p->groups <= 2));
 }
 

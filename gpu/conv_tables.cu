@@ -196,5 +196,7 @@ enum status conv_grid(const struct conv_args *a, int pixels, int64_t blocks, uns
 void conv_note_direct(const struct conv_tables *t, struct variant_context *context)
 {
     snprintf(context->note, sizeof context->note, "direct convolution: %s",
-             t->finite_weights ? "groups too small for a tile" : "weights that are not finite");
+             !t->finite_weights                                ? "weights that are not finite"
+             : context->problem.groups > 1                     ? "groups too small for a tile"
+                                                               : "an extreme scaling_factor");
 }

@@ -15,14 +15,14 @@
 #include "gpu/conv_gemm.cuh"
 #include "gpu/cuda_check.h"
 
-/* gemm_tile<WARPS_N, LANES_N, TM, TN, BK, STAGES> */
-typedef gemm_tile<1, 2, 4, 4, 16, 3> tile_8;    /* 256 pixels x   8 channels */
-typedef gemm_tile<1, 4, 8, 8, 16, 3> tile_32;   /* 256 x  32 */
-typedef gemm_tile<1, 8, 16, 8, 16, 3> tile_64;  /* 256 x  64 */
-typedef gemm_tile<1, 8, 8, 16, 16, 3> tile_128; /* 128 x 128 */
+/* gemm_tile<WARPS_M, WARPS_N, LANES_N, TM, TN, BK, STAGES> */
+typedef gemm_tile<4, 1, 2, 4, 4, 16, 3> tile_8;    /* 256 pixels x   8 channels */
+typedef gemm_tile<4, 1, 4, 8, 8, 16, 3> tile_32;   /* 256 x  32 */
+typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;  /* 128 x  64 */
+typedef gemm_tile<4, 1, 8, 8, 16, 16, 3> tile_128; /* 128 x 128 */
 
 template <class T>
-__global__ void __launch_bounds__(GEMM_THREADS, 2)
+__global__ void __launch_bounds__(T::THREADS, T::MIN_BLOCKS)
     conv_transpose_kernel(const __grid_constant__ conv_args args)
 {
     extern __shared__ __align__(16) float shared[];
@@ -37,15 +37,6 @@ __global__ void __launch_bounds__(GEMM_THREADS, 2)
 
     float acc[T::TM][T::TN];
     conv_gemm<T>(args, p, first_pixel, group, chunk, shared, acc);
-#pragma unroll
-    for (int j = 0; j < T::TN; j++) {
-        const int channel = gemm_channel<T>(chunk, j);
-        const float conv_bias =
-            channel < args.group_out ? args.conv_bias[group * args.group_out + channel] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < T::TM; i++)
-            acc[i][j] += conv_bias;
-    }
     gemm_store<T>(args, p, first_pixel, group, chunk, shared, acc);
 }
 
@@ -67,11 +58,11 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
 }
 
 struct tile_row {
-    int channels, pixels, shared_bytes;
+    int channels, pixels, threads, shared_bytes;
     void (*kernel)(const conv_args);
 };
 
-#define TILE(T) {T::BN, T::BM, T::SHARED_BYTES, conv_transpose_kernel<T>}
+#define TILE(T) {T::BN, T::BM, T::THREADS, T::SHARED_BYTES, conv_transpose_kernel<T>}
 static const struct tile_row tiles[] = {TILE(tile_8), TILE(tile_32), TILE(tile_64),
                                         TILE(tile_128)};
 #define TILE_COUNT ((int)(sizeof tiles / sizeof *tiles))
@@ -128,7 +119,7 @@ enum status conv_transpose_launch(const struct conv_transpose *conv, const float
         status = conv_grid(&args, tile->pixels, args.groups * (int64_t)args.chunks, &grid, error);
         if (status != STATUS_OK)
             goto out;
-        tile->kernel<<<grid, GEMM_THREADS, tile->shared_bytes, stream>>>(args);
+        tile->kernel<<<grid, tile->threads, tile->shared_bytes, stream>>>(args);
         CHECK_LAUNCH("conv_transpose_kernel");
     }
 out:

@@ -138,7 +138,11 @@ bool cudnn_conv_supports(const struct problem *p, char *reason, size_t reason_si
         snprintf(reason, reason_size, "cuDNN's tensors hold fewer than 2^31 elements");
         return false;
     }
-    return cudnn_version(reason, reason_size);
+    char version[256];
+    if (cudnn_version(version, sizeof version))
+        return true;
+    snprintf(reason, reason_size, "%s", version);
+    return false;
 }
 
 /* ---- descriptors ------------------------------------------------------------------------------ */
@@ -218,6 +222,7 @@ struct cudnn_conv {
     struct sized_plan sized[SIZES];
     int next_size;
     int64_t engine; /* the index of the chosen engine */
+    bool varies;
     double seconds;
     char note[128];
 };
@@ -330,8 +335,9 @@ static void sized_init(struct calls *c, struct sized_plan *s, const struct cudnn
     }
 }
 
-/* True where the engine keeps the class's promise; its global index in *index. */
-static bool engine_allowed(descriptor config, bool tf32, int64_t *index)
+/* True where the engine keeps the class's promise; its global index in *index, and whether it adds
+ * in no fixed order in *varies. */
+static bool engine_allowed(descriptor config, bool tf32, int64_t *index, bool *varies)
 {
     struct calls c = {0, NULL};
     int notes[NOTE_COUNT];
@@ -339,14 +345,17 @@ static bool engine_allowed(descriptor config, bool tf32, int64_t *index)
     bool allowed = false;
     descriptor engine = make(&c, DESCRIPTOR_ENGINE);
     *index = -1;
+    *varies = false;
     if (c.code == 0 &&
         cudnn.get(config, ENGINECFG_ENGINE, TYPE_DESCRIPTOR, 1, &one, &engine) == 0 &&
         cudnn.get(engine, ENGINE_NUMERICAL_NOTE, TYPE_NUMERICAL_NOTE, NOTE_COUNT, &count, notes) ==
             0) {
         allowed = true;
-        for (int64_t i = 0; i < count && i < NOTE_COUNT; i++)
+        for (int64_t i = 0; i < count && i < NOTE_COUNT; i++) {
             allowed = allowed && ((notes[i] == NOTE_TENSOR_CORE && tf32) ||
                                   notes[i] == NOTE_NONDETERMINISTIC || notes[i] == NOTE_STRICT_NAN);
+            *varies = *varies || notes[i] == NOTE_NONDETERMINISTIC;
+        }
         cudnn.get(engine, ENGINE_GLOBAL_INDEX, TYPE_INT64, 1, &one, index);
     }
     destroy(engine);
@@ -442,9 +451,10 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
     conv->seconds = 1e30;
     for (int i = 0; i < s->config_count; i++) {
         int64_t engine;
+        bool varies;
         double seconds;
         struct error ignored;
-        if (!engine_allowed(s->configs[i], conv->tf32, &engine))
+        if (!engine_allowed(s->configs[i], conv->tf32, &engine, &varies))
             continue;
         descriptor plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
         if (!plan)
@@ -454,6 +464,7 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
             seconds < conv->seconds) {
             conv->seconds = seconds;
             conv->engine = engine;
+            conv->varies = varies;
             s->engine_config = s->configs[i];
             destroy(s->plan);
             s->plan = plan;
@@ -466,9 +477,9 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
                            "cuDNN has no %s engine for the problem (%d proposed, %d tried)",
                            conv->tf32 ? "tf32" : "fp32", s->config_count, tried);
     else
-        snprintf(conv->note, sizeof conv->note, "engine %lld of %d tried, %s, convolution %.3f ms",
+        snprintf(conv->note, sizeof conv->note, "engine %lld of %d tried, %s, convolution %.3f ms%s",
                  (long long)conv->engine, tried, conv->channels_last ? "channels last" : "NCHW",
-                 1e3 * conv->seconds);
+                 1e3 * conv->seconds, conv->varies ? ", adds in no fixed order" : "");
 out:
     if (stop)
         cudaEventDestroy(stop);
@@ -573,6 +584,11 @@ double cudnn_conv_seconds(const struct cudnn_conv *conv)
     return conv->seconds;
 }
 
+bool cudnn_conv_varies(const struct cudnn_conv *conv)
+{
+    return conv->varies;
+}
+
 const char *cudnn_conv_note(const struct cudnn_conv *conv)
 {
     return conv->note;
@@ -593,7 +609,8 @@ static descriptor plan_for(struct cudnn_conv *conv, int64_t images)
     for (int same = 1; same >= 0 && c.code == 0 && !s->plan; same--)
         for (int i = 0; i < s->config_count && !s->plan; i++) {
             int64_t engine;
-            if (engine_allowed(s->configs[i], conv->tf32, &engine) &&
+            bool varies;
+            if (engine_allowed(s->configs[i], conv->tf32, &engine, &varies) &&
                 (!same || engine == conv->engine))
                 s->plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
         }

@@ -36,6 +36,9 @@ int64_t cudnn_conv_images(const struct cudnn_conv *conv);
 double cudnn_conv_seconds(const struct cudnn_conv *conv);
 const char *cudnn_conv_note(const struct cudnn_conv *conv);
 
+/* The engine adds in no fixed order (as PyTorch allows by default). */
+bool cudnn_conv_varies(const struct cudnn_conv *conv);
+
 enum status cudnn_conv_launch(struct cudnn_conv *conv, const float *d_x, float *d_logits,
                               int64_t images, cudaStream_t stream, struct error *error);
 

@@ -261,8 +261,10 @@ static enum status prepare(struct variant_context *context, struct error *error)
         cudaFree(s->d_logits_last);
         s->d_x_last = s->d_logits_last = NULL;
     }
-    if (s->conv)
+    if (s->conv) {
+        context->varies = cudnn_conv_varies(s->conv);
         snprintf(context->note, sizeof context->note, "%s", cudnn_conv_note(s->conv));
+    }
     return status;
 }
 

@@ -27,8 +27,10 @@ static enum status prepare(struct variant_context *context, struct error *error)
     struct cudnn_conv *conv = NULL;
     const enum status status = cudnn_conv_create(&conv, context, TF32, false, error);
     context->state = conv;
-    if (conv)
+    if (conv) {
+        context->varies = cudnn_conv_varies(conv);
         snprintf(context->note, sizeof context->note, "%s", cudnn_conv_note(conv));
+    }
     return status;
 }
 

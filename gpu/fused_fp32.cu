@@ -7,13 +7,13 @@
 #include "gpu/cuda_check.h"
 #include "gpu/epilogue_math.cuh"
 
-/* Tiles by the channels of a group; gemm_tile<WARPS_N, LANES_N, TM, TN, BK, STAGES>. */
-typedef gemm_tile<1, 2, 4, 4, 16, 3> tile_8;     /* 256 pixels x   8 channels */
-typedef gemm_tile<1, 4, 8, 8, 16, 3> tile_32;    /* 256 x  32 */
-typedef gemm_tile<1, 8, 16, 8, 16, 3> tile_64;   /* 256 x  64 */
-typedef gemm_tile<1, 8, 8, 16, 16, 3> tile_128;  /* 128 x 128 */
-typedef gemm_tile<2, 8, 8, 16, 8, 3> tile_256;   /*  64 x 256 */
-typedef gemm_tile<4, 8, 8, 16, 8, 3> tile_512;   /*  32 x 512 */
+/* Tiles by the channels of a group; gemm_tile<WARPS_M, WARPS_N, LANES_N, TM, TN, BK, STAGES>. */
+typedef gemm_tile<4, 1, 2, 4, 4, 16, 3> tile_8;     /* 256 pixels x   8 channels */
+typedef gemm_tile<4, 1, 4, 8, 8, 16, 3> tile_32;    /* 256 x  32 */
+typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;   /* 128 x  64 */
+typedef gemm_tile<4, 1, 8, 8, 16, 8, 4> tile_128; /* 128 x 128 */
+typedef gemm_tile<2, 2, 8, 8, 16, 8, 3> tile_256;   /*  64 x 256 */
+typedef gemm_tile<1, 4, 8, 8, 16, 8, 3> tile_512;   /*  32 x 512 */
 
 /* Maximum or sum over the lanes that hold a pixel's channels, and over the warps side by side. */
 template <class T, bool MAXIMUM>
@@ -22,18 +22,19 @@ static __device__ __forceinline__ void across_channels(float (&value)[T::TM], fl
 #pragma unroll
     for (int i = 0; i < T::TM; i++)
 #pragma unroll
-        for (int step = 1; step < T::LANES_N; step *= 2) {
+        for (int lanes = 2, step = 1; lanes <= T::LANES_N; lanes *= 2) {
             const float other = __shfl_xor_sync(0xffffffffu, value[i], step);
             value[i] = MAXIMUM ? fmaxf(value[i], other) : value[i] + other;
+            step = lanes * 2; /* lane bits 0, 2, 3: lane_n() */
         }
     if (T::WARPS_N == 1)
         return;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int pixel = warp / T::WARPS_N * T::WARP_M + lane / T::LANES_N * 4;
+    const int warp = threadIdx.x / 32;
+    const int pixel = warp / T::WARPS_N * T::WARP_M + lane_m<T>() * 4;
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < T::TM; i++)
-        if (lane % T::LANES_N == 0)
+        if (lane_n<T>() == 0)
             shared[warp % T::WARPS_N * T::BM + pixel + i / 4 * (4 * T::LANES_M) + i % 4] = value[i];
     __syncthreads();
 #pragma unroll
@@ -48,7 +49,7 @@ static __device__ __forceinline__ void across_channels(float (&value)[T::TM], fl
 }
 
 template <class T>
-__global__ void __launch_bounds__(GEMM_THREADS, 2)
+__global__ void __launch_bounds__(T::THREADS, T::MIN_BLOCKS)
     fused_fp32_kernel(const __grid_constant__ conv_args args)
 {
     extern __shared__ __align__(16) float shared[];
@@ -61,10 +62,10 @@ __global__ void __launch_bounds__(GEMM_THREADS, 2)
     /* One column block: its logits stay in registers. More: their maxima and sums first, then all
      * of them again, this time with the answer. */
     const int blocks = args.groups * args.chunks;
-    float maximum[T::TM], sum[T::TM];
+    float maximum[T::TM], origin[T::TM], sum[T::TM]; /* origin: of exponents, in base 2 */
 #pragma unroll
     for (int i = 0; i < T::TM; i++) {
-        maximum[i] = -INFINITY;
+        maximum[i] = origin[i] = -INFINITY;
         sum[i] = 0.0f;
     }
 #pragma unroll 1
@@ -75,15 +76,13 @@ __global__ void __launch_bounds__(GEMM_THREADS, 2)
         float acc[T::TM][T::TN];
         conv_gemm<T>(args, p, first_pixel, group, chunk, shared, acc);
 
+        if (args.group_out % T::BN != 0) {
 #pragma unroll
-        for (int j = 0; j < T::TN; j++) {
-            const int channel = gemm_channel<T>(chunk, j);
-            const bool real = channel < args.group_out;
-            const float conv_bias =
-                real ? args.conv_bias[group * args.group_out + channel] : 0.0f;
+            for (int j = 0; j < T::TN; j++)
+                if (gemm_channel<T>(chunk, j) >= args.group_out)
 #pragma unroll
-            for (int i = 0; i < T::TM; i++)
-                acc[i][j] = real ? acc[i][j] + conv_bias : -INFINITY;
+                    for (int i = 0; i < T::TM; i++)
+                        acc[i][j] = -INFINITY;
         }
         if (gather) {
             float largest[T::TM], added[T::TM];
@@ -97,13 +96,14 @@ __global__ void __launch_bounds__(GEMM_THREADS, 2)
             across_channels<T, true>(largest, shared);
 #pragma unroll
             for (int i = 0; i < T::TM; i++) {
-                const float origin = exponent_origin(largest[i]);
-                sum[i] *= fast_exp(maximum[i] - origin);
+                const float before = origin[i];
                 maximum[i] = largest[i];
+                origin[i] = LOG2_E * exponent_origin(maximum[i]);
+                sum[i] *= fast_exp2(before - origin[i]);
                 added[i] = 0.0f;
 #pragma unroll
                 for (int j = 0; j < T::TN; j++) {
-                    const float e = fast_exp(acc[i][j] - origin);
+                    const float e = fast_exp2(fmaf(acc[i][j], LOG2_E, -origin[i]));
                     added[i] += e;
                     if (finish)
                         acc[i][j] = e;
@@ -115,30 +115,28 @@ __global__ void __launch_bounds__(GEMM_THREADS, 2)
                 sum[i] += added[i];
         } else {
 #pragma unroll
-            for (int i = 0; i < T::TM; i++) {
-                const float origin = exponent_origin(maximum[i]);
+            for (int i = 0; i < T::TM; i++)
 #pragma unroll
                 for (int j = 0; j < T::TN; j++)
-                    acc[i][j] = fast_exp(acc[i][j] - origin);
-            }
+                    acc[i][j] = fast_exp2(fmaf(acc[i][j], LOG2_E, -origin[i]));
         }
         if (finish) {
+            /* sigmoid(scale * (e / sum + bias)) = 1 / (1 + 2^(e * share + shift)) */
+            const float turn = -LOG2_E * args.scale;
+            float share[T::TM];
 #pragma unroll
-            for (int i = 0; i < T::TM; i++) {
-                const float share = fast_reciprocal(sum[i]);
-#pragma unroll
-                for (int j = 0; j < T::TN; j++)
-                    acc[i][j] *= share;
-            }
+            for (int i = 0; i < T::TM; i++)
+                share[i] = turn * fast_reciprocal(sum[i]);
 #pragma unroll
             for (int j = 0; j < T::TN; j++) {
                 const int channel = gemm_channel<T>(chunk, j);
-                const float bias = channel < args.group_out
-                                       ? args.bias[group * args.group_out + channel]
-                                       : 0.0f;
+                const float shift =
+                    turn * (channel < args.group_out ? args.bias[group * args.group_out + channel]
+                                                     : 0.0f);
 #pragma unroll
                 for (int i = 0; i < T::TM; i++)
-                    acc[i][j] = fast_sigmoid(args.scale * (acc[i][j] + bias));
+                    acc[i][j] =
+                        fast_reciprocal(1.0f + fast_exp2(fmaf(acc[i][j], share[i], shift)));
             }
             gemm_store<T>(args, p, first_pixel, group, chunk, shared, acc);
             if (!gather)
@@ -199,11 +197,11 @@ __global__ void __launch_bounds__(DIRECT_PIXELS *DIRECT_SHARES)
 }
 
 struct tile_row {
-    int channels, pixels, shared_bytes;
+    int channels, pixels, threads, shared_bytes;
     void (*kernel)(const conv_args);
 };
 
-#define TILE(T) {T::BN, T::BM, T::SHARED_BYTES, fused_fp32_kernel<T>}
+#define TILE(T) {T::BN, T::BM, T::THREADS, T::SHARED_BYTES, fused_fp32_kernel<T>}
 static const struct tile_row tiles[] = {TILE(tile_8),   TILE(tile_32),  TILE(tile_64),
                                         TILE(tile_128), TILE(tile_256), TILE(tile_512)};
 #define TILE_COUNT ((int)(sizeof tiles / sizeof *tiles))
@@ -270,7 +268,7 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
         status = conv_grid(&args, tile->pixels, 1, &grid, error);
         if (status != STATUS_OK)
             goto out;
-        tile->kernel<<<grid, GEMM_THREADS, tile->shared_bytes, stream>>>(args);
+        tile->kernel<<<grid, tile->threads, tile->shared_bytes, stream>>>(args);
         CHECK_LAUNCH("fused_fp32_kernel");
     }
 out:

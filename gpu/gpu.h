@@ -97,6 +97,10 @@ const struct problem *gpu_plan_problem(const struct gpu_plan *plan);
 const struct gpu_variant *gpu_plan_variant(const struct gpu_plan *plan);
 int gpu_plan_device(const struct gpu_plan *plan);
 
+/* True where two runs on the same x may differ in bits: an engine of cuDNN's that adds in no fixed
+ * order. All of this project's kernels repeat exactly. */
+bool gpu_plan_varies(const struct gpu_plan *plan);
+
 /* Enqueues y = model(x) for `images` images on `stream` (a cudaStream_t, NULL is the default one).
  * d_x [images, Cin, H, W] and d_y [images, Cout, Ho, Wo] are device pointers. Asynchronous;
  * allocates nothing; can be captured in a graph. */

@@ -63,9 +63,11 @@ static enum status prepare(struct variant_context *context, struct error *error)
         choice->context = *context;
         choice->context.state = NULL;
         choice->context.note[0] = 0;
+        choice->context.varies = false;
         status = ops->prepare ? ops->prepare(&choice->context, error) : STATUS_OK;
         if (status != STATUS_OK && ops->release)
             ops->release(&choice->context);
+        context->varies = choice->context.varies;
         if (status == STATUS_OK)
             snprintf(context->note, sizeof context->note, "%s%s%.150s", ops->info.name,
                      choice->context.note[0] ? ": " : "", choice->context.note);

@@ -104,6 +104,12 @@ int gpu_plan_device(const struct gpu_plan *plan)
     return 0;
 }
 
+bool gpu_plan_varies(const struct gpu_plan *plan)
+{
+    (void)plan;
+    return false;
+}
+
 enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, int64_t images,
                          void *stream, struct error *error)
 {

@@ -24,6 +24,7 @@
  *     samples are then a graph's time over its launches (`launches_per_sample`).
  *   - Every sample's y is hashed on the device, image by image: `differing_samples` counts those
  *     that are not bit for bit the first sample's. So verifying the last sample's y verifies all.
+ *     Not where gpu_plan_varies().
  *
  * Throttle reasons and clocks are read from NVML between samples, at most 50 times a second. */
 #ifndef ASSAY_GPU_GPU_TIMING_H

@@ -296,6 +296,11 @@ int gpu_plan_device(const struct gpu_plan *plan)
     return plan->context.device;
 }
 
+bool gpu_plan_varies(const struct gpu_plan *plan)
+{
+    return plan->context.varies;
+}
+
 enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, int64_t images,
                          void *stream, struct error *error)
 {

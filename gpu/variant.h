@@ -22,6 +22,7 @@ struct variant_context {
     int multiprocessors;
     enum arithmetic_class cls; /* the class asked for (gpu-auto) */
     void *state;               /* the variant's own; freed by its release() */
+    bool varies;             /* bits may change from run to run; set by prepare() */
     char note[256];
 };
 
