@@ -13,6 +13,7 @@ static const struct command commands[] = {
     {"golden", "make golden case files", cmd_golden},
     {"verify", "run implementations on cases: a verdict for each", cmd_verify},
     {"check", "compare an output file made elsewhere with a case", cmd_check},
+    {"audit", "which wrong kernels would this data and this tolerance catch?", cmd_audit},
     {"bench", "verify, then time", cmd_bench},
     {"compare", "two sets of records: what became slower, faster, wrong", cmd_compare},
     {"history", "what became of an implementation over commits", cmd_history},
