@@ -164,6 +164,16 @@ enum status case_writer_input(struct case_writer *writer, const float *images, i
 enum status case_writer_expected(struct case_writer *writer, const double *images, int64_t count,
                                  struct error *error);
 
+/* For failure capsules (harness/capsule.h), before anything is written: datasets /got and /bound
+ * [N, Cout, Ho, Wo] float32, and root attributes `record` (a JSON object) and `first_image`.
+ * Readers of cases leave them alone. */
+enum status case_writer_capsule(struct case_writer *writer, const char *record, int64_t first_image,
+                                struct error *error);
+
+/* The next `count` images of both. */
+enum status case_writer_got(struct case_writer *writer, const float *got, const float *bound,
+                            int64_t count, struct error *error);
+
 /* Checksums, sync, rename. Asserts that all parts were written. */
 enum status case_writer_commit(struct case_writer *writer, struct error *error);
 

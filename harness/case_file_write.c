@@ -15,7 +15,7 @@ struct case_writer {
     struct hdf5_writer file;
     struct problem problem;
     enum case_expected_storage storage;
-    struct tensor_writer input, weight, conv_bias, bias, expected;
+    struct tensor_writer input, weight, conv_bias, bias, expected, got, bound;
     float *rounded; /* [rounded_rows] rows of /expected, for F32 */
     int64_t rounded_rows;
     bool has_params;
@@ -191,10 +191,34 @@ enum status case_writer_expected(struct case_writer *w, const double *images, in
     return STATUS_OK;
 }
 
+enum status case_writer_capsule(struct case_writer *w, const char *record, int64_t first_image,
+                                struct error *error)
+{
+    const struct problem *p = &w->problem;
+    const int64_t y[] = {p->batch, p->out_channels, problem_output_h(p), problem_output_w(p)};
+    enum status status = hdf5_writer_string(&w->file, "record", record, error);
+    if (status == STATUS_OK)
+        status = hdf5_writer_attribute(&w->file, "first_image", H5T_STD_I64LE, H5T_NATIVE_INT64,
+                                       &first_image, 0, error);
+    if (status == STATUS_OK)
+        status = hdf5_writer_tensor(&w->file, &w->got, "got", TENSOR_FLOAT32, y, 4, error);
+    if (status == STATUS_OK)
+        status = hdf5_writer_tensor(&w->file, &w->bound, "bound", TENSOR_FLOAT32, y, 4, error);
+    return status;
+}
+
+enum status case_writer_got(struct case_writer *w, const float *got, const float *bound,
+                            int64_t count, struct error *error)
+{
+    const enum status status = hdf5_writer_append(&w->file, &w->got, got, count, error);
+    return status == STATUS_OK ? hdf5_writer_append(&w->file, &w->bound, bound, count, error)
+                               : status;
+}
+
 enum status case_writer_commit(struct case_writer *w, struct error *error)
 {
-    struct tensor_writer *tensors[] = {&w->weight, &w->conv_bias, &w->bias, &w->input,
-                                       &w->expected};
+    struct tensor_writer *tensors[] = {&w->weight,   &w->conv_bias, &w->bias, &w->input,
+                                       &w->expected, &w->got,       &w->bound};
     assert(w->has_params);
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
         if (tensors[i]->dataset <= 0)

@@ -1,17 +1,26 @@
 /* assay verify: run implementations on cases, a verdict for each. */
 #include <stdio.h>
-#include <unistd.h>
+#include <stdlib.h>
 
+#include "harness/capsule.h"
 #include "harness/command.h"
+#include "harness/junit.h"
 #include "harness/options.h"
 #include "harness/record.h"
+#include "harness/resume.h"
 #include "harness/run_list.h"
 #include "harness/tally.h"
 
 struct verify_context {
     struct record_context record;
     bool json;
+    const char *out, *capsules; /* NULL: none */
+    struct resume done;         /* verdicts of an earlier run */
+    int64_t resumed;
+    struct junit *junit; /* NULL: none */
     struct tally tally;
+    enum status status; /* of the files that are written */
+    struct error *error;
 };
 
 static void print_verdict(const struct verify_context *v, const struct case_source *source,
@@ -46,28 +55,77 @@ static void print_verdict(const struct verify_context *v, const struct case_sour
     fflush(stdout);
 }
 
-static bool visit(void *context, const struct case_source *source, const struct trial *trial)
+static bool is_failure(const struct trial *t)
+{
+    return t->verdict == VERDICT_FAIL || t->verdict == VERDICT_CRASHED ||
+           t->verdict == VERDICT_TIMEOUT;
+}
+
+/* Prints the line that runs it again. */
+static enum status write_capsule(struct verify_context *v, const struct case_source *source,
+                                 const struct trial *t, const json_t *verdict)
+{
+    char path[1024];
+    json_t *record = json_deep_copy(verdict);
+    json_object_set_new(record, "machine", json_string(v->record.machine.id));
+    json_object_set_new(record, "commit", json_string(v->record.provenance.commit));
+    char *text = json_dumps(record, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
+    const enum status status =
+        text ? capsule_write(v->capsules, source, t, text, path, sizeof path, v->error)
+             : error_set(v->error, STATUS_ENVIRONMENT, "out of memory for a capsule");
+    free(text);
+    json_decref(record);
+    if (status == STATUS_OK)
+        fprintf(v->json ? stderr : stdout, "    capsule: assay replay %s\n", path);
+    return status;
+}
+
+/* Every verdict is on disk before the next trial begins. */
+static bool visit(void *context, const struct case_source *source, const struct trial *t)
 {
     struct verify_context *v = context;
-    tally_add(&v->tally, trial);
-    if (v->json) {
-        json_t *record = record_verdict(&v->record, source, trial);
+    json_t *record = record_verdict(&v->record, source, t);
+    tally_add(&v->tally, t);
+    if (v->out)
+        v->status = record_append(v->out, record, v->error);
+    if (v->json)
         record_print(record);
-        json_decref(record);
-    } else {
-        /* Rows that nobody asked for are counted, not listed. */
-        if (trial->verdict != VERDICT_SKIPPED || v->record.list->arguments.implementations)
-            print_verdict(v, source, trial);
-    }
+    /* Rows that nobody asked for are counted, not listed. */
+    else if (t->verdict != VERDICT_SKIPPED || v->record.list->arguments.implementations)
+        print_verdict(v, source, t);
+    if (v->status == STATUS_OK && v->capsules && is_failure(t) && t->arena)
+        v->status = write_capsule(v, source, t, record);
+    if (v->junit)
+        junit_add(v->junit, source->name, t,
+                  json_string_value(json_object_get(record, "reproduce")));
+    json_decref(record);
+    return v->status == STATUS_OK;
+}
+
+static bool skip(void *context, const char *reproduce)
+{
+    struct verify_context *v = context;
+    struct trial trial = {0};
+    if (!resume_find(&v->done, reproduce, &trial.verdict))
+        return false;
+    tally_add(&v->tally, &trial);
+    v->resumed++;
     return true;
 }
 
 int cmd_verify(int argc, char **argv)
 {
     struct run_arguments arguments = run_arguments_default();
-    bool json = false;
+    bool json = false, resume = false;
+    const char *out = NULL, *capsules = NULL, *junit_path = NULL;
     const struct option options[] = {
         RUN_OPTIONS(arguments),
+        {"out", OPTION_STRING, &out, "FILE", "also append each verdict to FILE (.jsonl) at once", 0,
+         0},
+        {"resume", OPTION_FLAG, &resume, NULL, "leave out what stands in --out FILE already", 0, 0},
+        {"junit", OPTION_STRING, &junit_path, "FILE", "also write the verdicts as JUnit XML", 0, 0},
+        {"capsule", OPTION_STRING, &capsules, "DIR",
+         "leave a file for `assay replay` of each failure in DIR", 0, 0},
         {"json", OPTION_FLAG, &json, NULL, "one JSON object a line", 0, 0},
     };
     const struct option_set set = {
@@ -89,12 +147,36 @@ int cmd_verify(int argc, char **argv)
     if (status != STATUS_OK)
         return command_error(&error);
 
-    struct verify_context v = {.record = {.list = &list}, .json = json};
-    status = run_list_walk(&list, NULL, visit, &v, &error);
+    struct verify_context v = {.json = json, .out = out, .capsules = capsules, .error = &error};
+    if (resume && !out)
+        status = error_set(&error, STATUS_BAD_INPUT,
+                           "--resume needs --out FILE, whose verdicts it "
+                           "leaves out");
+    if (status == STATUS_OK && resume)
+        status = resume_read(&v.done, out, &error);
+    if (status == STATUS_OK && junit_path)
+        status = junit_create(&v.junit, &error);
+    if (status == STATUS_OK) {
+        record_context_init(&v.record, &list, NULL, NULL);
+        list.skip = resume ? skip : NULL;
+        status = run_list_walk(&list, NULL, visit, &v, &error);
+        if (v.status != STATUS_OK)
+            status = v.status;
+    }
+    if (!json && v.resumed > 0)
+        printf("%lld of an earlier run\n", (long long)v.resumed);
     if (!json)
         tally_print(&v.tally);
-    run_list_release(&list);
     if (status != STATUS_OK)
-        return command_error(&error);
-    return tally_status(&v.tally);
+        command_error(&error);
+    if (v.junit) {
+        const enum status written = junit_write(v.junit, junit_path, &error);
+        if (written != STATUS_OK)
+            command_error(&error);
+        status = status == STATUS_OK ? written : status;
+    }
+    junit_free(v.junit);
+    resume_release(&v.done);
+    run_list_release(&list);
+    return status == STATUS_OK ? tally_status(&v.tally) : (int)status;
 }

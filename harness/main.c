@@ -14,6 +14,7 @@ static const struct command commands[] = {
     {"verify", "run implementations on cases: a verdict for each", cmd_verify},
     {"check", "compare an output file made elsewhere with a case", cmd_check},
     {"audit", "which wrong kernels would this data and this tolerance catch?", cmd_audit},
+    {"replay", "run a failure capsule again", cmd_replay},
     {"bench", "verify, then time", cmd_bench},
     {"compare", "two sets of records: what became slower, faster, wrong", cmd_compare},
     {"history", "what became of an implementation over commits", cmd_history},

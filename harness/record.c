@@ -108,6 +108,7 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
                             ? json_string(arithmetic_class_get(t->report.narrowest)->name)
                             : json_null());
     json_object_set_new(o, "looks_like", record_text(t->looks_like));
+    json_object_set_new(o, "tolerance", record_text(context->list->arguments.tolerance));
     set_sensitivity(o, t);
     json_object_set_new(o, "claim_kept",
                         t->compared ? json_boolean(!t->claim_broken) : json_null());

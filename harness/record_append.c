@@ -66,6 +66,8 @@ enum status record_append(const char *path, const json_t *record, struct error *
     memcpy(line + lead, text, n);
     line[lead + n] = '\n';
     status = write_whole(fd, path, line, lead + n + 1, info.st_size, error);
+    if (status == STATUS_OK)
+        fdatasync(fd); /* where the disk can; the line is there either way */
 out:
     if (fd >= 0)
         close(fd);

@@ -126,6 +126,26 @@ void run_list_release(struct run_list *l)
     *l = (struct run_list){0};
 }
 
+bool run_list_skips(const struct run_list *l, const struct case_source *source,
+                    const char *implementation, void *context)
+{
+    char line[2048];
+    struct trial trial = {0};
+    if (!l->skip)
+        return false;
+    snprintf(trial.implementation, sizeof trial.implementation, "%s", implementation);
+    run_reproduce(l, source, &trial, "verify", line, sizeof line);
+    return l->skip(context, line);
+}
+
+static bool skips_all(const struct run_list *l, const struct case_source *source, void *context)
+{
+    for (size_t i = 0; i < l->implementation_count; i++)
+        if (!run_list_skips(l, source, l->implementations[i], context))
+            return false;
+    return true;
+}
+
 static enum status walk_case(const struct run_list *l, const struct suite_entry *entry,
                              const struct measurement_plan *plan, struct trial_pool *pool,
                              run_visit visit, void *context, bool *stop, struct error *error)
@@ -141,6 +161,10 @@ static enum status walk_case(const struct run_list *l, const struct suite_entry 
                               entry->has_seed ? entry->seed : l->arguments.seed, error);
     if (status == STATUS_OK)
         snprintf(source.name, sizeof source.name, "%.500s", entry->name);
+    if (status == STATUS_OK && l->skip && skips_all(l, &source, context)) {
+        case_source_release(&source);
+        return STATUS_OK;
+    }
     if (status == STATUS_OK)
         status = arena_create(&arena, &source.problem, error);
     if (status == STATUS_OK)
@@ -158,6 +182,8 @@ static enum status walk_case(const struct run_list *l, const struct suite_entry 
     for (size_t i = 0; i < l->implementation_count && status == STATUS_OK && !*stop && !in_turn;
          i++) {
         struct trial trial;
+        if (run_list_skips(l, &source, l->implementations[i], context))
+            continue;
         status = trial_run(pool, l->implementations[i], &l->options,
                            wrong_expected[0] ? NULL : plan, &arena, &trial, error);
         if (status != STATUS_OK)

@@ -76,6 +76,7 @@ struct run_list {
     struct run_arguments arguments;
     struct interleaving interleaving;
     struct trial_options options;
+    bool (*skip)(void *context, const char *reproduce); /* NULL: no trial is left out */
     const struct fill *fill;
     struct suite cases;
     char **implementations;
@@ -87,11 +88,15 @@ enum status run_list_init(struct run_list *list, const struct run_arguments *arg
                           char **words, int word_count, struct error *error);
 void run_list_release(struct run_list *list);
 
-/* Called for each trial as soon as it is over (of a case whose implementations are timed in turn, when
- * the case is; with `against`, the other binary's trial comes before this one's); false stops the
- * walk. */
+/* Called for each trial as soon as it is over (of a case whose implementations are timed in turn,
+ * when the case is; with `against`, the other binary's trial comes before this one's); false stops
+ * the walk. */
 typedef bool (*run_visit)(void *context, const struct case_source *source,
                           const struct trial *trial);
+
+/* True where the list's skip() says so; context is the walk's. */
+bool run_list_skips(const struct run_list *list, const struct case_source *source,
+                    const char *implementation, void *context);
 
 /* Walks cases x implementations. A case that cannot be read is reported on stderr and the walk goes
  * on; the status is the first such error's, so that the program says so at the end. A case that

@@ -488,6 +488,7 @@ enum status trial_begin(struct trial_pool *pool, const char *name, const char *b
     *own = true;
     snprintf(t->implementation, sizeof t->implementation, "%s", name);
     t->binary = binary;
+    t->arena = arena;
     enum status status = implementation_resolve(name, &implementation, error);
     if (status != STATUS_OK)
         return status;

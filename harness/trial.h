@@ -42,8 +42,9 @@ struct trial {
     bool claim_broken; /* wrong for the class claimed, right for the wider report.narrowest */
     double seconds;    /* of the run, by a host clock */
     int64_t repeats;   /* runs of the same input that were compared bit by bit */
-    int64_t differing_images; /* images that were not the same in all of them */
-    bool inputs_damaged;      /* the arena's inputs must be loaded again */
+    int64_t differing_images;  /* images that were not the same in all of them */
+    const struct arena *arena; /* the tensors, y as the last run left it; while it is visited */
+    bool inputs_damaged;       /* the arena's inputs must be loaded again */
     bool measured;
     struct measurement measurement;
 };

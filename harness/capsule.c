@@ -1,0 +1,185 @@
+#include "harness/capsule.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "harness/hdf5_util.h"
+#include "harness/machine.h"
+#include "ref/descriptor.h"
+#include "ref/oracle.h"
+
+/* Expected values and bounds of one image. */
+struct capsule_visit {
+    const struct problem *problem;
+    const struct oracle *oracle;
+    struct bound bound;
+    double *expected;
+    float *allowed;
+    double *scratch; /* [threads][6][pitch] */
+};
+
+static bool visit(void *context, int thread, const struct oracle_strip *s)
+{
+    const struct capsule_visit *v = context;
+    const struct strip_kernels *k = strip_kernels_get();
+    const struct oracle_arrays *a = s->arrays;
+    const int64_t out_h = problem_output_h(v->problem), out_w = problem_output_w(v->problem);
+    double *row = v->scratch + (int64_t)thread * 6 * a->pitch;
+    const struct bound_pixels pixels = {{row, row + a->pitch},
+                                        {row + 2 * a->pitch, row + 3 * a->pitch}};
+    double *typical = row + 4 * a->pitch, *worst = row + 5 * a->pitch;
+    k->bound_pixels(&v->bound, oracle_epilogue(v->oracle), a, &pixels);
+    for (int64_t c = 0; c < a->channels; c++) {
+        k->bound_row(&v->bound, oracle_epilogue(v->oracle), a, &pixels, c, typical, worst);
+        for (int64_t i = 0; i < s->rows; i++)
+            for (int64_t j = 0; j < s->columns; j++) {
+                const int64_t from = s->first_position + i * s->pitch_columns + j;
+                const int64_t to =
+                    (c * out_h + s->oh + i * s->step_h) * out_w + s->ow + j * s->step_w;
+                v->expected[to] = a->expected[c * a->pitch + from];
+                v->allowed[to] = (float)typical[from];
+            }
+    }
+    return true;
+}
+
+/* The images that are kept: all, or as many around the worst element as fit. */
+static void choose_images(const struct problem *p, const struct trial *t, int64_t *first,
+                          int64_t *count)
+{
+    const int64_t image = 4 * problem_input_image(p) + 16 * problem_output_image(p);
+    const int64_t fit = CAPSULE_BYTES / (image > 0 ? image : 1) > 1 ? CAPSULE_BYTES / image : 1;
+    const int64_t worst = t->compared && t->report.has_worst ? t->report.worst.n : 0;
+    *count = p->batch < fit ? p->batch : fit;
+    *first = worst - *count / 2;
+    if (*first > p->batch - *count)
+        *first = p->batch - *count;
+    if (*first < 0)
+        *first = 0;
+}
+
+static enum status write_images(struct case_writer *writer, const struct arena *arena,
+                                enum arithmetic_class cls, int64_t first, int64_t count,
+                                struct error *error)
+{
+    const struct problem *p = &arena->problem;
+    const struct params params = arena_params(arena);
+    const int64_t in = problem_input_image(p), out = problem_output_image(p);
+    struct oracle *oracle = NULL;
+    struct capsule_visit v = {.problem = p};
+    enum status status = oracle_create(&oracle, p, &params, error);
+    if (status != STATUS_OK)
+        return status;
+    v.oracle = oracle;
+    v.expected = malloc((size_t)out * sizeof *v.expected);
+    v.allowed = malloc((size_t)out * sizeof *v.allowed);
+    v.scratch = malloc((size_t)omp_get_max_threads() * 6 * (size_t)oracle_pitch(oracle) *
+                       sizeof *v.scratch);
+    if (!v.expected || !v.allowed || !v.scratch)
+        status = error_set(error, STATUS_ENVIRONMENT, "out of memory for a capsule");
+    bound_init(&v.bound, cls, p, tensor_max_magnitude(arena->x, problem_input_count(p)),
+               tensor_max_magnitude(arena->weight, problem_weight_count(p)));
+    for (int64_t n = first; n < first + count && status == STATUS_OK; n++) {
+        status = oracle_run(oracle, arena->x + n * in, n, 1, visit, &v, error);
+        if (status == STATUS_OK)
+            status = case_writer_input(writer, arena->x + n * in, 1, error);
+        if (status == STATUS_OK)
+            status = case_writer_expected(writer, v.expected, 1, error);
+        if (status == STATUS_OK)
+            status = case_writer_got(writer, arena->y + n * out, v.allowed, 1, error);
+    }
+    free(v.expected);
+    free(v.allowed);
+    free(v.scratch);
+    oracle_free(oracle);
+    return status;
+}
+
+/* Appends a name to the path, with nothing in it that a shell or a file system minds. */
+static void append_name(char *path, size_t size, const char *name, size_t most)
+{
+    const char *slash = strrchr(name, '/');
+    const bool is_path = strstr(name, ".h5") != NULL || strncmp(name, "plugin:", 7) == 0;
+    const char *from = is_path && slash ? slash + 1 : name;
+    size_t n = strlen(path);
+    for (size_t i = 0; from[i] && i < most && n + 8 < size; i++)
+        path[n++] = isalnum((unsigned char)from[i]) || strchr("._-", from[i]) ? from[i] : '-';
+    path[n] = 0;
+}
+
+static struct case_provenance provenance_of_case(const struct case_source *source)
+{
+    struct case_provenance from = {.has_seed = !source->file, .seed = source->seed};
+    snprintf(from.descriptor, sizeof from.descriptor, "%s", source->descriptor);
+    if (source->fill)
+        snprintf(from.fill, sizeof from.fill, "%s", source->fill->name);
+    snprintf(from.version, sizeof from.version, "%s", assay_version());
+    snprintf(from.commit, sizeof from.commit, "%s", commit_get(NULL));
+    libraries_describe(from.libraries, sizeof from.libraries);
+    return from;
+}
+
+enum status capsule_write(const char *folder, const struct case_source *source,
+                          const struct trial *t, const char *record, char *path, size_t path_size,
+                          struct error *error)
+{
+    const struct params params = arena_params(t->arena);
+    const struct case_provenance from = provenance_of_case(source);
+    struct problem kept = t->arena->problem;
+    struct case_writer *writer;
+    int64_t first;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return error_set(error, STATUS_ENVIRONMENT, "cannot make the folder '%.300s': %s", folder,
+                         strerror(errno));
+    choose_images(&t->arena->problem, t, &first, &kept.batch);
+    snprintf(path, path_size, "%.400s/capsule-", folder);
+    append_name(path, path_size, t->implementation, 60);
+    append_name(path, path_size, "-", 1);
+    append_name(path, path_size, source->name, 120);
+    snprintf(path + strlen(path), path_size - strlen(path), ".h5");
+    enum status status = case_writer_create(&writer, path, &kept, &from, CASE_EXPECTED_F64, error);
+    if (status == STATUS_OK)
+        status = case_writer_capsule(writer, record, first, error);
+    if (status == STATUS_OK)
+        status = case_writer_params(writer, &params, error);
+    if (status == STATUS_OK)
+        status = write_images(writer, t->arena, t->cls, first, kept.batch, error);
+    if (status == STATUS_OK)
+        status = case_writer_commit(writer, error);
+    case_writer_free(writer);
+    return status;
+}
+
+enum status capsule_read_record(const char *path, char *record, size_t size, struct error *error)
+{
+    enum status status = STATUS_OK;
+    hdf5_init();
+    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file <= 0)
+        return hdf5_error(error, STATUS_BAD_INPUT, "'%.300s' cannot be read", path);
+    const hid_t attribute =
+        H5Aexists(file, "record") > 0 ? H5Aopen(file, "record", H5P_DEFAULT) : 0;
+    const hid_t type = attribute > 0 ? H5Aget_type(attribute) : 0;
+    memset(record, 0, size);
+    if (type <= 0)
+        status = error_set(error, STATUS_BAD_INPUT,
+                           "'%.300s' is no failure capsule: it has no attribute 'record'", path);
+    else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
+             H5Tget_size(type) >= size)
+        status = error_set(error, STATUS_BAD_INPUT,
+                           "'%.300s': the attribute 'record' is no string of at most %zu bytes",
+                           path, size - 1);
+    else if (H5Aread(attribute, type, record) < 0)
+        status = hdf5_error(error, STATUS_BAD_INPUT, "'%.300s' cannot be read", path);
+    if (type > 0)
+        H5Tclose(type);
+    if (attribute > 0)
+        H5Aclose(attribute);
+    H5Fclose(file);
+    return status;
+}

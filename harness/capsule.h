@@ -1,0 +1,28 @@
+/* A failure capsule: one case file that holds all it takes to look at a failure, and to run it
+ * again anywhere.
+ *
+ *     what a case file holds        inputs, parameters, /expected (float64), provenance
+ *     /got                          what the implementation gave
+ *     /bound                        the typical bound of the class it claimed
+ *     attribute `record`            the verdict, as `verify --json` prints it, with machine and
+ * commit attribute `first_image`       of the original batch
+ *
+ * A batch whose tensors exceed CAPSULE_BYTES is cut to the images around the worst element. */
+#ifndef ASSAY_HARNESS_CAPSULE_H
+#define ASSAY_HARNESS_CAPSULE_H
+
+#include "harness/trial.h"
+
+#define CAPSULE_BYTES ((int64_t)256 << 20)
+#define CAPSULE_RECORD_SIZE 16384
+
+/* Writes `folder`/capsule-IMPLEMENTATION-CASE.h5, making the folder where it is not there, and puts
+ * the path into `path`. `record` is a JSON object. Visits only: trial->arena is read. */
+enum status capsule_write(const char *folder, const struct case_source *source,
+                          const struct trial *trial, const char *record, char *path,
+                          size_t path_size, struct error *error);
+
+/* Reads the attribute `record` of a file. STATUS_BAD_INPUT where it has none. */
+enum status capsule_read_record(const char *path, char *record, size_t size, struct error *error);
+
+#endif

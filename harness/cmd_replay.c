@@ -1,0 +1,89 @@
+/* assay replay: run a failure capsule again. */
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/capsule.h"
+#include "harness/command.h"
+#include "harness/options.h"
+#include "harness/record.h"
+
+static const char *text_of(const json_t *record, const char *key)
+{
+    const char *text = json_string_value(json_object_get(record, key));
+    return text ? text : "";
+}
+
+/* What the capsule says of its failure. */
+static void print_before(const json_t *record)
+{
+    printf("then: %s, %s on %s, commit %s, %s\n    %s\n", text_of(record, "verdict"),
+           text_of(record, "implementation"), text_of(record, "case"), text_of(record, "commit"),
+           text_of(record, "machine"), text_of(record, "reason"));
+    if (text_of(record, "looks_like")[0])
+        printf("    looks like: %s\n", text_of(record, "looks_like"));
+    printf("now:\n");
+    fflush(stdout);
+}
+
+int cmd_replay(int argc, char **argv)
+{
+    const char *implementation = NULL;
+    bool json = false;
+    const struct option options[] = {
+        {"impl", OPTION_STRING, &implementation, "NAME",
+         "another implementation than the one that failed", 0, 0},
+        {"json", OPTION_FLAG, &json, NULL, "one JSON object, of the new run", 0, 0},
+    };
+    const struct option_set set = {
+        "replay", "[options] FILE",
+        "Runs a failure capsule (verify --capsule) again: the same implementation on the same\n"
+        "data under the same rule, beside what the capsule says of its failure.\n"
+        "Exit status: 0 it passes now, 1 it fails, 2 bad request or input, 3 the environment "
+        "failed.",
+        options, sizeof options / sizeof *options};
+    struct error error;
+    int words;
+    bool helped;
+    char text[CAPSULE_RECORD_SIZE];
+    enum status status = options_parse(&set, argc, argv, &words, &helped, &error);
+    if (helped)
+        return STATUS_OK;
+    if (status == STATUS_OK && words != 1)
+        status =
+            error_set(&error, STATUS_BAD_INPUT, "replay takes one capsule: %d are given", words);
+    struct case_file *file = NULL;
+    if (status == STATUS_OK) /* which is done in a child: the file may come from anywhere */
+        status = case_file_open(&file, argv[0], &error);
+    case_file_free(file);
+    if (status == STATUS_OK)
+        status = capsule_read_record(argv[0], text, sizeof text, &error);
+    if (status != STATUS_OK)
+        return command_error(&error);
+    json_t *record = json_loads(text, 0, NULL);
+    if (!record) {
+        error_set(&error, STATUS_BAD_INPUT, "'%.300s': the attribute 'record' is no JSON", argv[0]);
+        return command_error(&error);
+    }
+    const char *name = implementation ? implementation : text_of(record, "implementation");
+    const bool foreign = strncmp(name, "plugin:", 7) == 0 || strncmp(name, "exec:", 5) == 0;
+    char *again[10];
+    int count = 0;
+    again[count++] = (char *)"--impl";
+    again[count++] = (char *)(uintptr_t)name;
+    if (text_of(record, "tolerance")[0]) {
+        again[count++] = (char *)"--tolerance";
+        again[count++] = (char *)(uintptr_t)text_of(record, "tolerance");
+    }
+    if (foreign && text_of(record, "class")[0]) {
+        again[count++] = (char *)"--class";
+        again[count++] = (char *)(uintptr_t)text_of(record, "class");
+    }
+    if (json)
+        again[count++] = (char *)"--json";
+    else
+        print_before(record);
+    again[count++] = argv[0];
+    const int result = cmd_verify(count, again);
+    json_decref(record);
+    return result;
+}
