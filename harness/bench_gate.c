@@ -73,7 +73,7 @@ static void compare(struct bench_gate *g, const struct case_source *source, cons
 void bench_gate_visit(struct bench_gate *g, const struct case_source *source, const struct trial *t)
 {
     const bool is_base =
-        g->baseline ? strcmp(t->implementation, g->baseline) == 0 : t->binary != NULL;
+        g->baseline ? strcmp(t->implementation, g->baseline) == 0 : t->binary == g->against;
     if (is_base) {
         g->base = *t;
         snprintf(g->base_case, sizeof g->base_case, "%s", source->name);

@@ -7,7 +7,8 @@
 #include "harness/record.h"
 
 struct bench_gate {
-    const char *baseline; /* an implementation; NULL: the other build's trials are the base */
+    const char *baseline; /* an implementation; NULL: the trials of `against` are the base */
+    const char *against;  /* another build */
     double threshold;     /* SLOWER beyond it counts */
     bool json;
     const struct record_context *record;

@@ -94,7 +94,7 @@ struct bench_arguments {
     int64_t samples, rounds, pairs;
     double budget, threshold;
     bool json, profile, calibrate;
-    const char *path, *commit_time, *against, *baseline, *known;
+    const char *path, *commit_time, *against, *binary, *baseline, *known;
 };
 
 /* The baseline is timed first in each case, so that the others find it. */
@@ -156,8 +156,10 @@ static void print_heading(const struct bench_context *b, int64_t threads)
 static int bench(const struct bench_arguments *a, struct run_list *list)
 {
     struct error error;
-    struct bench_gate gate = {
-        .baseline = a->baseline, .threshold = a->threshold / 100.0, .json = a->json};
+    struct bench_gate gate = {.baseline = a->baseline,
+                              .against = a->against,
+                              .threshold = a->threshold / 100.0,
+                              .json = a->json};
     struct bench_context b = {.json = a->json, .path = a->path, .error = &error};
     struct measurement_plan plan = {.samples = a->samples,
                                     .min_samples = 10,
@@ -167,6 +169,7 @@ static int bench(const struct bench_arguments *a, struct run_list *list)
     const bool compares = a->against || a->baseline || a->calibrate;
     record_context_init(&b.record, list, a->run.commit, a->commit_time);
     list->interleaving.against = a->against;
+    list->interleaving.binary = a->binary;
     list->interleaving.rounds = a->rounds > 0                    ? a->rounds
                                 : compares                       ? ROUNDS_COMPARED
                                 : list->implementation_count > 1 ? ROUNDS_LISTED
@@ -217,6 +220,8 @@ int cmd_bench(int argc, char **argv)
          "time implementations in turn, N times (default 5; 30 to compare)", 1, 1000},
         {"against", OPTION_STRING, &a.against, "BINARY",
          "compare each with itself in another build of this program", 0, 0},
+        {"binary", OPTION_STRING, &a.binary, "BINARY",
+         "with --against: the build that is compared (default: this one)", 0, 0},
         {"baseline", OPTION_STRING, &a.baseline, "NAME", "compare each with this implementation", 0,
          0},
         {"threshold", OPTION_REAL, &a.threshold, "PCT",

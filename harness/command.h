@@ -23,6 +23,7 @@ int cmd_replay(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_history(int argc, char **argv);
+int cmd_bisect(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 
 #endif

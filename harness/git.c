@@ -8,10 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORDS 32
+#define WORDS 64
 
 /* Starts git with its standard output on `out` (-1: ours). */
-static pid_t start(const char *const *words, int out)
+static pid_t start(const char *folder, const char *const *words, int out)
 {
     const char *argv[WORDS + 2] = {"git"};
     for (int i = 0; words[i] && i < WORDS; i++)
@@ -27,6 +27,8 @@ static pid_t start(const char *const *words, int out)
         dup2(out, STDOUT_FILENO);
         dup2(nothing, STDERR_FILENO);
     }
+    if (folder && chdir(folder) != 0)
+        _exit(127);
     setenv("TZ", "UTC", 1);
     execvp("git", (char *const *)argv);
     _exit(127);
@@ -47,7 +49,7 @@ static char *read_all(const char *const *words)
     int pipe_fds[2];
     if (pipe2(pipe_fds, O_CLOEXEC) != 0)
         return NULL;
-    const pid_t pid = start(words, pipe_fds[1]);
+    const pid_t pid = start(NULL, words, pipe_fds[1]);
     close(pipe_fds[1]);
     size_t used = 0, size = 4096;
     char *text = malloc(size);
@@ -83,9 +85,9 @@ bool git_read(const char *const *words, char *out, size_t size)
     return out[0] != 0;
 }
 
-int git_run(const char *const *words)
+int git_run(const char *folder, const char *const *words)
 {
-    const pid_t pid = start(words, -1);
+    const pid_t pid = start(folder, words, -1);
     return pid > 0 ? wait_for(pid) : -1;
 }
 

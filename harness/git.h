@@ -27,7 +27,8 @@ long git_count_between(const char *from, const char *to);
  * git fails. */
 bool git_read(const char *const *words, char *out, size_t size);
 
-/* Runs git with this program's standard output and error; the exit status, or -1. */
-int git_run(const char *const *words);
+/* Runs git in `folder` (NULL: here) with this program's standard output and error; the exit status,
+ * or -1. */
+int git_run(const char *folder, const char *const *words);
 
 #endif

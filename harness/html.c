@@ -27,28 +27,28 @@ void html_text(FILE *out, const char *text)
 static const char style[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#59636e;--line:#d4d9df;"
     "--card:#f6f8fa;--good:#116329;--bad:#b3261e;--warn:#8a5a00;--c0:#1f6feb;--c1:#c2410c;"
-    "--c2:#15803d;--c3:#9333ea;--c4:#b45309;--c5:#0e7490;--c6:#be185d;--c7:#4b5563}\n"
+    "--c2:#15803d;--c3:#9333ea;--c4:#8d7400;--c5:#0e7490;--c6:#be185d;--c7:#4b5563}\n"
     "@media (prefers-color-scheme:dark){:root{--bg:#0f1318;--fg:#e6e9ee;--soft:#9aa5b1;"
     "--line:#313a45;--card:#171d24;--good:#4ade80;--bad:#ff8078;--warn:#f5c04d;--c0:#6cb0ff;"
     "--c1:#ff9a62;--c2:#5fd38a;--c3:#c79bff;--c4:#f2bd5c;--c5:#5fd0e6;--c6:#ff8dbb;"
     "--c7:#aab4c0}}\n"
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);"
     "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\n"
-    "main{max-width:1080px;margin:0 auto;padding:16px}h1{font-size:1.5rem;margin:.4em 0}"
+    "main{max-width:1240px;margin:0 auto;padding:16px}h1{font-size:1.5rem;margin:.4em 0}"
     "h2{font-size:1.15rem;margin:1.6em 0 .4em;border-bottom:1px solid var(--line);"
     "padding-bottom:.2em}h3{font-size:1rem;margin:1em 0 .3em}\n"
     "p,figcaption{color:var(--soft);margin:.3em 0}.wide{overflow-x:auto}figure{margin:.5em 0 1.2em}"
     "nav a{margin-right:1em;color:var(--c0)}code{font-family:ui-monospace,Menlo,monospace;"
     "font-size:.92em}\n"
-    "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
-    "th,td{text-align:left;padding:.28em .7em;border-bottom:1px solid var(--line);"
+    "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}"
+    "th,td{text-align:left;padding:.28em .6em;border-bottom:1px solid var(--line);"
     "white-space:nowrap}th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right}"
     "td.r{white-space:normal;min-width:16em}\n"
     ".good{color:var(--good)}.bad{color:var(--bad);font-weight:600}.warn{color:var(--warn)}\n"
     ".tiles{display:flex;flex-wrap:wrap;gap:10px;margin:.8em 0}.tile{background:var(--card);"
     "border:1px solid var(--line);border-radius:8px;padding:.5em .9em;min-width:7em}"
     ".tile b{display:block;font-size:1.35rem}\n"
-    "svg{display:block;width:100%;min-width:560px;height:auto;font-size:12px;"
+    "svg{display:block;width:100%;max-width:860px;min-width:560px;height:auto;font-size:12px;"
     "font-family:inherit}svg text{fill:var(--fg)}svg .soft{fill:var(--soft)}"
     ".grid{stroke:var(--line);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1}"
     ".roof{stroke:var(--soft);stroke-width:1.5;fill:none}.limit{stroke:var(--bad);stroke-width:1.5;"
@@ -118,7 +118,14 @@ int axis_ticks(const struct axis *a, int most, double *ticks)
     if (a->logarithmic) {
         const int first = (int)ceil(log10(a->low) - 1e-9), last = (int)floor(log10(a->high) + 1e-9);
         const int step = (last - first) / most + 1;
-        for (int e = first; e <= last && n < most; e += step)
+        static const double between[] = {1.0, 2.0, 5.0};
+        for (int e = first - 1; e <= last && last - first < 2; e++)
+            for (int k = 0; k < 3 && n < most; k++) {
+                const double v = between[k] * pow(10.0, e);
+                if (v >= a->low * (1.0 - 1e-9) && v <= a->high * (1.0 + 1e-9))
+                    ticks[n++] = v;
+            }
+        for (int e = first; e <= last && n < most && last - first >= 2; e += step)
             ticks[n++] = pow(10.0, e);
         return n;
     }
@@ -178,7 +185,7 @@ void svg_axes(FILE *out, const struct axis *x, const struct axis *y, const char 
 {
     double ticks[34];
     char text[32];
-    int n = x ? axis_ticks(x, 8, ticks) : 0;
+    int n = x_title ? axis_ticks(x, 8, ticks) : 0;
     for (int i = 0; i < n; i++) {
         const double at = axis_place(x, ticks[i]);
         svg_line(out, "grid", at, y->from, at, y->to);
@@ -186,7 +193,7 @@ void svg_axes(FILE *out, const struct axis *x, const struct axis *y, const char 
                  short_number(ticks[i], text, sizeof text));
     }
     n = axis_ticks(y, 6, ticks);
-    const double left = x ? x->from : 70.0, right = x ? x->to : 70.0;
+    const double left = x->from, right = x->to;
     for (int i = 0; i < n; i++) {
         const double at = axis_place(y, ticks[i]);
         svg_line(out, "grid", left, at, right, at);

@@ -42,7 +42,7 @@ const char *short_number(double value, char *text, size_t size);
 void svg_begin(FILE *out, int width, int height, const char *label);
 void svg_end(FILE *out);
 
-/* The frame of a plot: axes with ticks and titles, grid lines. */
+/* The frame of a plot: axes with ticks and titles, grid lines. Without x_title no ticks along x. */
 void svg_axes(FILE *out, const struct axis *x, const struct axis *y, const char *x_title,
               const char *y_title);
 void svg_line(FILE *out, const char *cls, double x1, double y1, double x2, double y2);

@@ -115,6 +115,12 @@ static enum status slow5_run(void *state, const float *x, float *y, struct error
     return status == STATUS_OK ? model_gemm_run(s->gemm, x, y, again, NULL, error) : status;
 }
 
+static enum status twice_run(void *state, const float *x, float *y, struct error *error)
+{
+    const enum status status = gemm_run(state, x, y, error);
+    return status == STATUS_OK ? gemm_run(state, x, y, error) : status;
+}
+
 static void gemm_describe(void *state, struct measurement *result)
 {
     const struct cpu_state *s = state;
@@ -181,6 +187,15 @@ const struct implementation implementations_cpu[] = {
      .supports = supports_all,
      .prepare = gemm_prepare,
      .run = slow5_run,
+     .describe = gemm_describe,
+     .release = release},
+    {.name = "cpu-gemm-twice",
+     .summary = "cpu-gemm with all of the work done twice: what bisect must find",
+     .cls = CLASS_FP32,
+     .slow = true,
+     .supports = supports_all,
+     .prepare = gemm_prepare,
+     .run = twice_run,
      .describe = gemm_describe,
      .release = release},
 };

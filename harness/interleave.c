@@ -208,7 +208,7 @@ enum status interleave_case(const struct run_list *l, const struct measurement_p
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     for (size_t i = 0; i < count; i++) {
         c[i].implementation = l->implementations[i / sides];
-        c[i].binary = i % sides + 1 < sides ? l->interleaving.against : NULL;
+        c[i].binary = i % sides + 1 < sides ? l->interleaving.against : l->interleaving.binary;
     }
     const enum status status =
         interleave(&l->options, plan, l->interleaving.rounds, pool, arena, c, count, error);

@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"bench", "verify, then time", cmd_bench},
     {"compare", "two sets of records: what became slower, faster, wrong", cmd_compare},
     {"history", "what became of an implementation over commits", cmd_history},
+    {"bisect", "find the commit that made an implementation slower or wrong", cmd_bisect},
     {"report", "one self-contained HTML page with plots", cmd_report},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)

@@ -25,7 +25,7 @@ static const struct kind {
 } kinds[] = {
     {"bench", {"commit", "machine", "problem", "implementation", "verdict"}},
     {"calibration", {"machine", "problem", "implementation"}},
-    {"audit", {"problem", "mutant", "rule"}},
+    {"audit", {"problem", "mutant", "rule", "outcome"}},
 };
 
 static const struct field *field_of(const char *key)
@@ -69,21 +69,16 @@ static enum status take_object(struct record_set *set, const json_t *object, str
     return STATUS_OK;
 }
 
-static enum status take_by_jansson(struct record_set *set, const char *line, size_t n,
-                                   struct record *r, struct error *error)
+static enum status parse(const char *line, size_t n, json_t **object, struct error *error)
 {
     json_error_t why;
-    json_t *object = json_loadb(line, n, 0, &why);
-    enum status status;
-    if (!object)
-        status = error_set(error, STATUS_BAD_INPUT, "torn or not JSON: %.120s (column %d)",
-                           why.text, why.column);
-    else if (!json_is_object(object))
-        status = error_set(error, STATUS_BAD_INPUT, "foreign: not a JSON object");
-    else
-        status = take_object(set, object, r, error);
-    json_decref(object);
-    return status;
+    *object = json_loadb(line, n, 0, &why);
+    if (!*object)
+        return error_set(error, STATUS_BAD_INPUT, "torn or not JSON: %.120s (column %d)", why.text,
+                         why.column);
+    return json_is_object(*object)
+               ? STATUS_OK
+               : error_set(error, STATUS_BAD_INPUT, "foreign: not a JSON object");
 }
 
 /* Whether it is a record of ours. */
@@ -154,6 +149,36 @@ static enum status add_record(struct record_set *set, const struct record *r, st
     return STATUS_OK;
 }
 
+/* A line of `audit --json`: {"mutant": NAME, "outcome": {RULE: OUTCOME, ...}, ...}. */
+static enum status add_audit(struct record_set *set, json_t *object, const char *file,
+                             int64_t number, struct error *error)
+{
+    struct record r = record_empty();
+    json_t *outcomes = json_incref(json_object_get(object, "outcome")), *outcome;
+    const char *rule;
+    json_object_del(object, "outcome");
+    if (!json_is_string(json_object_get(object, "mutant")))
+        json_object_set_new(object, "mutant", json_string("(the reference)"));
+    enum status status = take_object(set, object, &r, error);
+    r.schema = isnan(r.schema) ? RECORD_SCHEMA : r.schema;
+    r.kind = "audit";
+    r.file = file;
+    r.line = number;
+    json_object_foreach(outcomes, rule, outcome)
+    {
+        const char *text = json_string_value(outcome);
+        if (!text || status != STATUS_OK)
+            continue;
+        r.rule = text_pool_add(&set->texts, rule, strlen(rule));
+        r.outcome = text_pool_add(&set->texts, text, strlen(text));
+        status = examine(set, &r, error);
+        if (status == STATUS_OK)
+            status = add_record(set, &r, error);
+    }
+    json_decref(outcomes);
+    return status;
+}
+
 static enum status add_line(struct record_scan *scan, struct record_set *set, const char *line,
                             size_t n, const char *file, int64_t number, struct error *error)
 {
@@ -167,7 +192,16 @@ static enum status add_line(struct record_scan *scan, struct record_set *set, co
     if (record_scan_line(scan, set, line, n, &r) != SCAN_RECORD) {
         set->sample_count = samples;
         r = record_empty();
-        status = take_by_jansson(set, line, n, &r, error);
+        json_t *object = NULL;
+        status = parse(line, n, &object, error);
+        if (status == STATUS_OK && json_is_object(json_object_get(object, "outcome"))) {
+            status = add_audit(set, object, file, number, error);
+            json_decref(object);
+            return status;
+        }
+        if (status == STATUS_OK)
+            status = take_object(set, object, &r, error);
+        json_decref(object);
     }
     r.file = file;
     r.line = number;

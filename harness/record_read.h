@@ -4,7 +4,8 @@
  * not understand at once (escapes, text beyond ASCII, deep nesting) is given to jansson, which
  * decides. A line that is no JSON object (torn by a killed writer), or no record (foreign), is
  * skipped and named by file and line; the rest stands. Lines that occur twice, byte for byte (a
- * union merge makes such), count once. */
+ * union merge makes such), count once. A line of `audit --json` becomes one record for each rule
+ * that it tells of, of kind "audit". */
 #ifndef ASSAY_HARNESS_RECORD_READ_H
 #define ASSAY_HARNESS_RECORD_READ_H
 
@@ -41,7 +42,9 @@
     X(note)                                                                                        \
     X(bound_by)                                                                                    \
     X(mutant)                                                                                      \
-    X(rule)
+    X(stage)                                                                                       \
+    X(rule)                                                                                        \
+    X(outcome)
 
 #define RECORD_NUMBERS(X)                                                                          \
     X(schema)                                                                                      \
@@ -76,7 +79,6 @@ struct record {
     RECORD_NUMBERS(X)
 #undef X
     bool dirty;
-    bool killed;     /* of an audit's record */
     int64_t samples; /* first in record_set.samples */
     int64_t sample_count;
     const char *file; /* pooled */

@@ -15,7 +15,6 @@ const struct field record_fields[] = {
     RECORD_NUMBERS(X)
 #undef X
         {"dirty", FIELD_FLAG, offsetof(struct record, dirty)},
-    {"killed", FIELD_FLAG, offsetof(struct record, killed)},
     {"samples_s", FIELD_SAMPLES, offsetof(struct record, samples)},
 };
 const size_t record_field_count = sizeof record_fields / sizeof *record_fields;

@@ -98,8 +98,7 @@ static void plot(FILE *out, const struct report *r, int64_t from, int64_t to)
     html_text(out, problem);
     fprintf(out, ", %lld commits</figcaption>\n", (long long)commits);
     svg_begin(out, WIDTH, 268 + 20 * ((names + 2) / 3), label);
-    svg_axes(out, NULL, &y, NULL, logarithmic ? "ms, logarithmic" : "ms");
-    svg_line(out, "axis", x.from, y.from, x.to, y.from);
+    svg_axes(out, &x, &y, NULL, logarithmic ? "ms, logarithmic" : "ms");
     svg_text(out, "soft", "end", x.to, y.from + 16, "commits, oldest first");
     for (int64_t i = from; i < to; i++) {
         char name[40];

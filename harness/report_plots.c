@@ -191,7 +191,8 @@ static void draw_roofs(FILE *out, const struct axis *x, const struct axis *y,
     svg_line(out, "roof", axis_place(x, from), axis_place(y, from * copy), axis_place(x, to),
              axis_place(y, to * copy));
     snprintf(text, sizeof text, "copy %s GB/s", short_number(copy, number, sizeof number));
-    svg_text(out, "soft", "start", axis_place(x, from) + 8, axis_place(y, from * copy) - 14, text);
+    const double middle = sqrt(from * to); /* beside the slope, not on it */
+    svg_text(out, "soft", "end", axis_place(x, middle) - 8, axis_place(y, middle * copy) - 4, text);
 }
 
 static void roofline(FILE *out, const struct report *r, int64_t from, int64_t to)
@@ -213,9 +214,14 @@ static void roofline(FILE *out, const struct report *r, int64_t from, int64_t to
     }
     if (most_x == 0.0)
         return;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         most_y = fmax(most_y, roofs[i].gflops);
-    const struct axis x = axis_around(least_x / 6.0, most_x * 6.0, true, 70, WIDTH - 20),
+        if (copy > 0.0) { /* the ridges are to be seen */
+            least_x = fmin(least_x, roofs[i].gflops / copy);
+            most_x = fmax(most_x, roofs[i].gflops / copy);
+        }
+    }
+    const struct axis x = axis_around(least_x / 3.0, most_x * 3.0, true, 70, WIDTH - 20),
                       y = axis_around(least_y / 2.0, most_y * 1.3, true, 380, 26);
     fprintf(out, "<figure class=\"roofline\"><figcaption>");
     html_text(out, machine);

@@ -81,25 +81,26 @@ void report_verdicts(FILE *out, const struct report *r)
         if (i == 0 || row->timeline.key.machine != row[-1].timeline.key.machine) {
             fprintf(out, "<h3>");
             html_text(out, row->timeline.key.machine);
-            fprintf(out, "</h3>\n<div class=\"wide\"><table><tr><th>Implementation</th>"
-                         "<th>Problem</th><th>Class</th><th>Verdict</th>"
-                         "<th class=\"n\">Error / bound</th><th class=\"n\">Max abs error</th>"
-                         "<th class=\"n\">Median</th><th class=\"n\">Against the limit</th>"
-                         "<th>Commit</th><th>Last change</th></tr>\n");
+            fprintf(out,
+                    "</h3>\n<div class=\"wide\"><table><tr><th>Implementation</th>"
+                    "<th>Verdict</th><th class=\"n\">Median</th>"
+                    "<th class=\"n\">Against the limit</th>"
+                    "<th class=\"n\">Error / bound</th><th class=\"n\">Max abs error</th>"
+                    "<th>Problem</th><th>Class</th><th>Last change</th><th>Commit</th></tr>\n");
         }
         series_problem_text(&row->timeline.key, problem, sizeof problem);
         fprintf(out, "<tr>");
         cell(out, "", row->timeline.key.implementation);
-        cell(out, "", problem);
-        cell(out, "", row->timeline.key.cls);
         verdict_cell(out, row->record);
+        time_cells(out, row);
         number_cell(out, "%.3g", row->record->error_over_bound);
         number_cell(out, "%.2e", row->record->max_abs_error);
-        time_cells(out, row);
+        cell(out, "", problem);
+        cell(out, "", row->timeline.key.cls);
+        change_cell(out, &row->timeline);
         fprintf(out, "<td><code>");
         html_text(out, row->record->commit);
         fprintf(out, "</code>%s</td>", row->record->dirty ? " changed" : "");
-        change_cell(out, &row->timeline);
         fprintf(out, "</tr>\n");
         if (record_failed(row->record) && row->record->reason) {
             fprintf(out, "<tr><td></td><td class=\"r bad\" colspan=\"9\">");
@@ -136,15 +137,14 @@ static void kill_table(FILE *out, const struct record_set *set, const char *prob
                        const char *fill)
 {
     struct names mutants = {.count = 0}, rules = {.count = 0};
-    static const char none = 0, survived = 1, killed = 2;
-    char *cells = calloc(256 * 256, 1);
+    const char **cells = calloc(256 * 256, sizeof *cells);
     for (int64_t i = 0; i < set->count && cells; i++) {
         const struct record *r = &set->records[i];
         if (strcmp(r->kind, "audit") != 0 || r->problem != problem || r->fill != fill)
             continue;
         const int m = find_name(&mutants, r->mutant), c = find_name(&rules, r->rule);
         if (m >= 0 && c >= 0)
-            cells[m * 256 + c] = r->killed ? killed : survived; /* the newest record counts */
+            cells[m * 256 + c] = r->outcome; /* the newest record counts */
     }
     fprintf(out, "<h3>");
     html_text(out, problem);
@@ -161,11 +161,18 @@ static void kill_table(FILE *out, const struct record_set *set, const char *prob
         fprintf(out, "<tr>");
         cell(out, "", mutants.names[m]);
         for (int c = 0; c < rules.count; c++) {
-            const char k = cells[m * 256 + c];
-            fprintf(out, "%s",
-                    k == killed ? "<td class=\"good\">✓ caught</td>"
-                    : k == none ? "<td></td>"
-                                : "<td class=\"bad\">✗ accepted</td>");
+            const char *outcome = cells[m * 256 + c];
+            const bool killed = outcome && strcmp(outcome, "killed") == 0,
+                       passes = outcome && strcmp(outcome, "PASSES") == 0;
+            fprintf(out, "<td class=\"%s\">%s",
+                    killed   ? "good"
+                    : passes ? "bad"
+                             : "warn",
+                    killed   ? "✓ "
+                    : passes ? "✗ "
+                             : "");
+            html_text(out, outcome);
+            fprintf(out, "</td>");
         }
         fprintf(out, "</tr>\n");
     }

@@ -70,6 +70,7 @@ struct run_arguments run_arguments_default(void);
 struct interleaving {
     int64_t rounds;
     const char *against; /* another build of this program: each implementation runs in both */
+    const char *binary;  /* with `against`: a build that runs them in place of this program */
 };
 
 struct run_list {
