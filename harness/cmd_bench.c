@@ -185,10 +185,12 @@ static int bench(const struct bench_arguments *a, struct run_list *list)
         goto out;
     }
     b.gate = compares ? &gate : NULL;
-    if (needs_cpu_ceilings(list))
-        cpu_ceilings_measure((int)a->run.threads, &b.ceilings);
-    if (!a->json)
-        print_heading(&b, a->run.threads);
+    if (run_list_any_opens(list)) { /* else the walk only says why not, and at once */
+        if (needs_cpu_ceilings(list))
+            cpu_ceilings_measure((int)a->run.threads, &b.ceilings);
+        if (!a->json)
+            print_heading(&b, a->run.threads);
+    }
     status = run_list_walk(list, &plan, visit, &b, &error);
     if (!a->json)
         tally_print(&b.tally);

@@ -146,19 +146,38 @@ static bool skips_all(const struct run_list *l, const struct case_source *source
     return true;
 }
 
+static enum status open_case(const struct run_list *l, const struct suite_entry *entry,
+                             struct case_source *source, struct error *error)
+{
+    const struct fill *fill = l->fill;
+    const enum status status = entry->fill[0] ? fill_find(entry->fill, &fill, error) : STATUS_OK;
+    memset(source, 0, sizeof *source);
+    if (status != STATUS_OK)
+        return status;
+    return case_source_open(source, entry->text, fill,
+                            entry->has_seed ? entry->seed : l->arguments.seed, error);
+}
+
+bool run_list_any_opens(const struct run_list *l)
+{
+    bool opens = false;
+    for (size_t i = 0; i < l->cases.count && !opens; i++) {
+        struct case_source source;
+        struct error ignored;
+        opens = open_case(l, &l->cases.entries[i], &source, &ignored) == STATUS_OK;
+        case_source_release(&source);
+    }
+    return opens;
+}
+
 static enum status walk_case(const struct run_list *l, const struct suite_entry *entry,
                              const struct measurement_plan *plan, struct trial_pool *pool,
                              run_visit visit, void *context, bool *stop, struct error *error)
 {
     struct case_source source;
     struct arena arena = {.fd = -1};
-    const struct fill *fill = l->fill;
     char wrong_expected[sizeof error->message] = "";
-    enum status status = entry->fill[0] ? fill_find(entry->fill, &fill, error) : STATUS_OK;
-    if (status != STATUS_OK)
-        return status;
-    status = case_source_open(&source, entry->text, fill,
-                              entry->has_seed ? entry->seed : l->arguments.seed, error);
+    enum status status = open_case(l, entry, &source, error);
     if (status == STATUS_OK)
         snprintf(source.name, sizeof source.name, "%.500s", entry->name);
     if (status == STATUS_OK && l->skip && skips_all(l, &source, context)) {

@@ -99,6 +99,9 @@ typedef bool (*run_visit)(void *context, const struct case_source *source,
 bool run_list_skips(const struct run_list *list, const struct case_source *source,
                     const char *implementation, void *context);
 
+/* Whether a walk would have anything to run: opens cases until one can be opened. */
+bool run_list_any_opens(const struct run_list *list);
+
 /* Walks cases x implementations. A case that cannot be read is reported on stderr and the walk goes
  * on; the status is the first such error's, so that the program says so at the end. A case that
  * holds a wrong /expected fails for each implementation. */
