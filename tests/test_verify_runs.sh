@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# What a run of `assay verify` leaves behind: results that are on disk at once, a run that is gone on
+# with, JUnit, failure capsules that replay; audit's matrix; data that cannot tell.
+set -u
+cd "$(dirname "$0")/.."
+ASSAY=${ASSAY:-build/assay}
+t=$(mktemp -d)
+trap 'rm -rf "$t"' EXIT
+passed=0 failed=0
+case_=mb2ic8ih9oc16kh4sh2ph1oph1
+export OMP_NUM_THREADS=1
+
+check() { # NAME CONDITION...: a command that must succeed
+    local name=$1
+    shift
+    if "$@"; then
+        echo "ok - $name"
+        passed=$((passed + 1))
+    else
+        echo "not ok - $name: $*"
+        failed=$((failed + 1))
+    fi
+}
+has() { grep -qF -- "$2" "$1"; }
+lacks() { ! grep -qF -- "$2" "$1"; }
+lines() { [ "$(wc -l <"$1")" -eq "$2" ]; }
+status() { # EXPECTED COMMAND...
+    local expected=$1
+    shift
+    "$@" >"$t/out" 2>"$t/err"
+    [ $? -eq "$expected" ]
+}
+verify() { "$ASSAY" verify --threads 1 "$@"; }
+
+${CC:-cc} -O1 -w -shared -fPIC -I. -Iharness -o "$t/wrong.so" tests/attacks/bf16_for_fp32.c -lm -lpthread
+${CC:-cc} -O1 -w -shared -fPIC -I. -Iharness -o "$t/crash.so" tests/attacks/crash.c -lm -lpthread
+
+# ---- random problems ---------------------------------------------------------------------------------
+check 'random: twenty honest runs' status 0 verify --impl cpu-gemm,cpu-direct --random 10 --seed 9
+check 'random: the cases are named' has "$t/out" random:9/7
+check 'random: one alone is the same case' status 0 verify --json --impl cpu-gemm random:9/7
+descriptor=$(python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print(r["problem"], r["fill"], r["seed"])' "$t/out")
+read -r d f s <<<"$descriptor"
+cp "$t/out" "$t/one"
+check 'random: its descriptor, fill and seed give the same numbers' \
+    status 0 verify --json --impl cpu-gemm --fill "$f" --seed "$s" "$d"
+check 'random: to the last bit' python3 -c '
+import json, sys
+a, b = (json.load(open(p)) for p in sys.argv[1:3])
+keys = ("max_abs_error", "error_over_bound", "worst_index", "expected", "got")
+sys.exit([a.get(k) for k in keys] != [b.get(k) for k in keys])' "$t/one" "$t/out"
+check 'random: what is no range is refused' status 2 verify random:1/9-3
+check 'random: by its text' has "$t/err" 'random:SEED/FIRST-LAST'
+
+# ---- --out and --resume ------------------------------------------------------------------------------
+check 'out: a failure is exit status 1' \
+    status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so" --out "$t/a.jsonl" $case_ random:4/0-3
+check 'out: a line for each trial' lines "$t/a.jsonl" 10
+head -c $(($(head -n 4 "$t/a.jsonl" | wc -c) + 100)) "$t/a.jsonl" >"$t/b.jsonl" # torn in the fifth
+check 'resume: the status is that of the whole' \
+    status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so" --out "$t/b.jsonl" --resume $case_ random:4/0-3
+check 'resume: says what it left out' has "$t/out" '4 of an earlier run'
+check 'resume: runs the rest' [ "$(grep -c '"verdict"' "$t/b.jsonl")" = 10 ]
+check 'resume: again there is nothing to do' \
+    status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so" --out "$t/b.jsonl" --resume $case_ random:4/0-3
+check 'resume: nothing is added' [ "$(grep -c '"verdict"' "$t/b.jsonl")" = 10 ]
+check 'resume: a changed rule is another trial' \
+    status 0 verify --impl cpu-gemm --tolerance 1e-2,1e-2 --out "$t/b.jsonl" --resume $case_
+check 'resume: needs a file' status 2 verify --resume $case_
+# A run that is killed leaves every verdict that it had.
+"$ASSAY" verify --threads 1 --impl cpu-gemm --random 100000 --out "$t/k.jsonl" >/dev/null 2>&1 &
+pid=$!
+for _ in $(seq 200); do
+    [ -s "$t/k.jsonl" ] && [ "$(wc -l <"$t/k.jsonl")" -ge 5 ] && break
+    sleep 0.1
+done
+kill -9 $pid
+wait $pid 2>/dev/null
+check 'killed: the verdicts are whole' python3 -c '
+import json, sys
+n = [json.loads(l)["verdict"] for l in open(sys.argv[1])]
+sys.exit(len(n) < 5)' "$t/k.jsonl"
+sleep 0.3
+check 'killed: no worker is left' [ -z "$(ps -o pid= --ppid "$pid" 2>/dev/null)" ]
+
+# ---- JUnit -------------------------------------------------------------------------------------------
+check 'junit: written beside a failure' status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so,plugin:$t/crash.so" \
+    --junit "$t/j.xml" $case_
+check 'junit: is XML with the counts' python3 -c '
+import sys, xml.etree.ElementTree as e
+r = e.parse(sys.argv[1]).getroot()
+sys.exit((r.get("tests"), r.get("failures"), r.get("errors")) != ("3", "1", "1"))' "$t/j.xml"
+check 'junit: holds the line that runs it again' has "$t/j.xml" "again: assay verify --impl plugin:"
+check 'junit: a folder that is not there' status 3 verify --impl cpu-gemm --junit "$t/no/j.xml" $case_
+
+# ---- capsules ----------------------------------------------------------------------------------------
+check 'capsule: a failure leaves one' status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so,plugin:$t/crash.so" \
+    --capsule "$t/capsules" --fill exact --seed 5 $case_ random:4/0
+check 'capsule: its line is printed' has "$t/out" 'capsule: assay replay'
+wrong=$(ls "$t"/capsules/capsule-wrong.so-random*.h5)
+check 'capsule: replays as a failure' status 1 "$ASSAY" replay "$wrong"
+check 'capsule: says what it was' has "$t/out" 'then: fail'
+check 'capsule: and what it is' has "$t/out" 'looks like: operands rounded to bf16'
+check 'capsule: another implementation passes on it' status 0 "$ASSAY" replay --impl cpu-gemm "$wrong"
+check 'capsule: is a case file' status 0 verify --impl cpu-direct "$wrong"
+check 'capsule: of a crash' status 1 "$ASSAY" replay "$t"/capsules/capsule-crash.so-mb2*.h5
+check 'capsule: of a crash, with the signal' has "$t/out" SIGSEGV
+check 'replay: a case file is no capsule' status 2 "$ASSAY" replay data/golden/groups_2.h5
+check 'replay: takes one file' status 2 "$ASSAY" replay
+if python3 -c 'import h5py' 2>/dev/null; then
+    check 'capsule: holds got, expected and bound' python3 -c '
+import h5py, json, numpy as np, sys
+with h5py.File(sys.argv[1]) as f:
+    over = np.abs(f["got"][()] - f["expected"][()]) > f["bound"][()]
+    r = json.loads(f.attrs["record"])
+sys.exit(int(over.sum()) != r["above_bound"] or r["verdict"] != "fail")' "$wrong"
+else
+    echo 'skip - capsule: holds got, expected and bound: no h5py'
+fi
+
+# ---- audit -------------------------------------------------------------------------------------------
+check 'audit: the derived bound kills all on conditioned data' status 0 "$ASSAY" audit --threads 1 mb3ic8ih9oc48kh4sh2ph1oph1
+check 'audit: the reference is not killed' bash -c "grep -q '^(the reference) *same *same *same *same' '$t/out'"
+check 'audit: nothing passes the derived bound' bash -c "! grep -E '^[a-z0-9-]+ +[a-z_]+ +PASSES' '$t/out'"
+check 'audit: kernelbench data hides the convolution from 1e-2' \
+    status 0 "$ASSAY" audit --threads 1 --fill kernelbench mb2ic64ih6oc128kh4sh2ph1oph1
+check 'audit: which is said' bash -c "grep -qE '^no-convolution +convolution +killed +PASSES' '$t/out'"
+check 'audit: and named' bash -c "grep -qE '^convolution .*1e-2.*\(insensitive\)' '$t/out'"
+check 'audit: as JSON' bash -c "'$ASSAY' audit --threads 1 --json $case_ | python3 -c '
+import json, sys
+rows = [json.loads(l) for l in sys.stdin]
+sys.exit(len(rows) < 25 or any(r[\"outcome\"][\"derived\"] == \"PASSES\" for r in rows))'"
+check 'verify: data that cannot tell is insensitive' \
+    status 0 verify --impl cpu-gemm --fill kernelbench --tolerance 1e-2,1e-2 mb1ic64ih6oc128kh4sh2ph1oph1
+check 'verify: which is said' has "$t/out" insensitive
+check 'verify: and is not under the derived bound' \
+    status 0 verify --impl cpu-gemm --fill kernelbench mb1ic64ih6oc128kh4sh2ph1oph1
+check 'verify: where nothing is said' lacks "$t/out" insensitive
+
+# ---- suites ------------------------------------------------------------------------------------------
+check 'suite: smoke' status 0 verify --impl cpu-gemm --suite data/suites/smoke.txt
+check 'suite: a filter on names' status 0 verify --impl cpu-gemm --suite data/suites/exhaustive.txt --filter 'k2-s[12]-*'
+check 'suite: takes only those' has "$t/out" '4 pass'
+check 'suite: every line of the others is understood' \
+    status 2 verify --suite data/suites/regression.txt --filter 'no-such-case'
+check 'suite: and nothing matches' has "$t/err" 'no case matches'
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
