@@ -20,7 +20,8 @@ static __device__ __forceinline__ float conv_direct(const conv_args &args, const
     const int64_t taps = (int64_t)args.kernel_h * args.kernel_w;
     const float *const x_group = x + (int64_t)group * args.group_in * args.x_plane;
     const float *const w_group =
-        args.weight + ((int64_t)group * args.group_in * args.group_out + oc % args.group_out) * taps;
+        args.weight +
+        ((int64_t)group * args.group_in * args.group_out + oc % args.group_out) * taps;
     const int64_t w_step = (int64_t)args.group_out * taps;
     float sum = 0.0f;
     for (int r = args.row_begin[rh]; r < args.row_begin[rh + 1]; r++) {
@@ -32,7 +33,8 @@ static __device__ __forceinline__ float conv_direct(const conv_args &args, const
             if ((unsigned)iw >= (unsigned)args.width)
                 continue;
             const float *from = x_group + (int64_t)ih * args.width + iw;
-            const float *w = w_group + (int64_t)args.row_tap[r] * args.kernel_w + args.column_tap[c];
+            const float *w =
+                w_group + (int64_t)args.row_tap[r] * args.kernel_w + args.column_tap[c];
             for (int ic = 0; ic < args.group_in; ic++, from += args.x_plane, w += w_step)
                 sum = fmaf(*from, *w, sum);
         }

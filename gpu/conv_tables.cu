@@ -35,8 +35,8 @@ bool conv_tables_supports(const struct problem *p, char *reason, size_t reason_s
 }
 
 /* One axis: begin [phases + 1], tap [kernel], distance [kernel]. Returns the number of phases. */
-static int axis_fill(int64_t out, int64_t kernel, int64_t stride, int64_t padding,
-                     int64_t dilation, int *begin, int *tap, int *distance)
+static int axis_fill(int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
+                     int *begin, int *tap, int *distance)
 {
     const int64_t phases = stride < out ? stride : out;
     int count = 0;
@@ -185,10 +185,11 @@ enum status conv_grid(const struct conv_args *a, int pixels, int64_t blocks, uns
     const int64_t tiles = (a->images * rows * columns + pixels - 1) / pixels;
     const int64_t phases = (int64_t)a->phases_h * a->phases_w;
     if ((double)tiles * (double)phases * (double)blocks > 2147483647.0)
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "%lld tiles x %lld phases x %lld column blocks are more than a grid holds; "
-                         "use a smaller batch",
-                         (long long)tiles, (long long)phases, (long long)blocks);
+        return error_set(
+            error, STATUS_UNSUPPORTED,
+            "%lld tiles x %lld phases x %lld column blocks are more than a grid holds; "
+            "use a smaller batch",
+            (long long)tiles, (long long)phases, (long long)blocks);
     *grid = (unsigned)(tiles * phases * blocks);
     return STATUS_OK;
 }
@@ -196,7 +197,7 @@ enum status conv_grid(const struct conv_args *a, int pixels, int64_t blocks, uns
 void conv_note_direct(const struct conv_tables *t, struct variant_context *context)
 {
     snprintf(context->note, sizeof context->note, "direct convolution: %s",
-             !t->finite_weights                                ? "weights that are not finite"
-             : context->problem.groups > 1                     ? "groups too small for a tile"
-                                                               : "an extreme scaling_factor");
+             !t->finite_weights            ? "weights that are not finite"
+             : context->problem.groups > 1 ? "groups too small for a tile"
+                                           : "an extreme scaling_factor");
 }

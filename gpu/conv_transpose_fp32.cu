@@ -18,7 +18,7 @@
 /* gemm_tile<WARPS_M, WARPS_N, LANES_N, TM, TN, BK, STAGES> */
 typedef gemm_tile<4, 1, 2, 4, 4, 16, 3> tile_8;    /* 256 pixels x   8 channels */
 typedef gemm_tile<4, 1, 4, 8, 8, 16, 3> tile_32;   /* 256 x  32 */
-typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;  /* 128 x  64 */
+typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;   /* 128 x  64 */
 typedef gemm_tile<4, 1, 8, 8, 16, 16, 3> tile_128; /* 128 x 128 */
 
 template <class T>
@@ -62,9 +62,11 @@ struct tile_row {
     void (*kernel)(const conv_args);
 };
 
-#define TILE(T) {T::BN, T::BM, T::THREADS, T::SHARED_BYTES, conv_transpose_kernel<T>}
-static const struct tile_row tiles[] = {TILE(tile_8), TILE(tile_32), TILE(tile_64),
-                                        TILE(tile_128)};
+#define TILE(T)                                                                                    \
+    {                                                                                              \
+        T::BN, T::BM, T::THREADS, T::SHARED_BYTES, conv_transpose_kernel<T>                        \
+    }
+static const struct tile_row tiles[] = {TILE(tile_8), TILE(tile_32), TILE(tile_64), TILE(tile_128)};
 #define TILE_COUNT ((int)(sizeof tiles / sizeof *tiles))
 
 enum status conv_transpose_init(struct conv_transpose *conv, const struct variant_context *context,

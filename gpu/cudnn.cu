@@ -6,124 +6,13 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
-#include "gpu/library.h"
+#include "gpu/cudnn_api.h"
 #include "gpu/random_fill.cuh"
 
-/* ---- what is used of cudnn_graph.h ------------------------------------------------------------ */
+#define DEVICE_LIMIT 16
 
-typedef void *cudnn_handle;
-typedef void *descriptor;
-
-enum {
-    TYPE_HANDLE = 0,
-    TYPE_DATA_TYPE = 1,
-    TYPE_INT64 = 3,
-    TYPE_FLOAT = 4,
-    TYPE_VOID_PTR = 6,
-    TYPE_CONVOLUTION_MODE = 7,
-    TYPE_HEUR_MODE = 8,
-    TYPE_NUMERICAL_NOTE = 11,
-    TYPE_DESCRIPTOR = 15,
-
-    DESCRIPTOR_CONVOLUTION = 1,
-    DESCRIPTOR_ENGINE = 2,
-    DESCRIPTOR_ENGINECFG = 3,
-    DESCRIPTOR_ENGINEHEUR = 4,
-    DESCRIPTOR_PLAN = 5,
-    DESCRIPTOR_BACKWARD_DATA = 12,
-    DESCRIPTOR_GRAPH = 15,
-    DESCRIPTOR_VARIANT_PACK = 16,
-    DESCRIPTOR_TENSOR = 17,
-
-    CONVOLUTION_COMP_TYPE = 100,
-    CONVOLUTION_CONV_MODE = 101,
-    CONVOLUTION_DILATIONS = 102,
-    CONVOLUTION_STRIDES = 103,
-    CONVOLUTION_POST_PADDINGS = 104,
-    CONVOLUTION_PRE_PADDINGS = 105,
-    CONVOLUTION_SPATIAL_DIMS = 106,
-    HEUR_MODE = 200,
-    HEUR_GRAPH = 201,
-    HEUR_RESULTS = 202,
-    ENGINECFG_ENGINE = 300,
-    PLAN_HANDLE = 400,
-    PLAN_ENGINE_CONFIG = 401,
-    PLAN_WORKSPACE_SIZE = 402,
-    BACKWARD_DATA_ALPHA = 706,
-    BACKWARD_DATA_BETA = 707,
-    BACKWARD_DATA_CONV = 708,
-    BACKWARD_DATA_W = 709,
-    BACKWARD_DATA_DX = 710,
-    BACKWARD_DATA_DY = 711,
-    GRAPH_HANDLE = 800,
-    GRAPH_OPS = 801,
-    TENSOR_ALIGNMENT = 900,
-    TENSOR_DATA_TYPE = 901,
-    TENSOR_DIMENSIONS = 902,
-    TENSOR_STRIDES = 903,
-    TENSOR_UNIQUE_ID = 906,
-    PACK_UNIQUE_IDS = 1000,
-    PACK_POINTERS = 1001,
-    PACK_WORKSPACE = 1003,
-    ENGINE_GLOBAL_INDEX = 1301,
-    ENGINE_NUMERICAL_NOTE = 1303,
-
-    MODE_A = 3,
-    MODE_FALLBACK = 2,
-    CROSS_CORRELATION = 1,
-    DATA_FLOAT = 0,
-
-    NOTE_TENSOR_CORE = 0,
-    NOTE_NONDETERMINISTIC = 4,
-    NOTE_STRICT_NAN = 9,
-    NOTE_COUNT = 10
-};
-
-static struct cudnn {
-    int state; /* 0: not tried, 1: loaded, -1: absent */
-    char text[256];
-    cudnn_handle handle[16]; /* one a device, for the life of the process */
-    size_t (*version)(void);
-    int (*create)(cudnn_handle *);
-    int (*set_stream)(cudnn_handle, cudaStream_t);
-    const char *(*error_string)(int);
-    int (*descriptor_create)(int, descriptor *);
-    int (*descriptor_destroy)(descriptor);
-    int (*finalize)(descriptor);
-    int (*set)(descriptor, int, int, int64_t, const void *);
-    int (*get)(descriptor, int, int, int64_t, int64_t *, void *);
-    int (*execute)(cudnn_handle, descriptor, descriptor);
-} cudnn;
-
-bool cudnn_version(char *text, size_t size)
-{
-    static const char *const names[] = {"libcudnn.so.9", NULL};
-    if (cudnn.state == 0) {
-        void *library = library_open(names, cudnn.text, sizeof cudnn.text);
-        bool all = library != NULL;
-#define GET(field, name)                                                                           \
-    all = all && (*(void **)&cudnn.field =                                                         \
-                      library_function(library, name, cudnn.text, sizeof cudnn.text))
-        GET(version, "cudnnGetVersion");
-        GET(create, "cudnnCreate");
-        GET(set_stream, "cudnnSetStream");
-        GET(error_string, "cudnnGetErrorString");
-        GET(descriptor_create, "cudnnBackendCreateDescriptor");
-        GET(descriptor_destroy, "cudnnBackendDestroyDescriptor");
-        GET(finalize, "cudnnBackendFinalize");
-        GET(set, "cudnnBackendSetAttribute");
-        GET(get, "cudnnBackendGetAttribute");
-        GET(execute, "cudnnBackendExecute");
-#undef GET
-        cudnn.state = all ? 1 : -1;
-        if (all) {
-            const int v = (int)cudnn.version();
-            snprintf(cudnn.text, sizeof cudnn.text, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
-        }
-    }
-    snprintf(text, size, "%s", cudnn.text);
-    return cudnn.state > 0;
-}
+static const struct cudnn_api *api;        /* set before the first call through it */
+static cudnn_handle handles[DEVICE_LIMIT]; /* one a device, for the life of the process */
 
 bool cudnn_conv_supports(const struct problem *p, char *reason, size_t reason_size)
 {
@@ -138,14 +27,10 @@ bool cudnn_conv_supports(const struct problem *p, char *reason, size_t reason_si
         snprintf(reason, reason_size, "cuDNN's tensors hold fewer than 2^31 elements");
         return false;
     }
-    char version[256];
-    if (cudnn_version(version, sizeof version))
-        return true;
-    snprintf(reason, reason_size, "%s", version);
-    return false;
+    return cudnn_load(reason, reason_size) != NULL;
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------ */
+/* ---- descriptors ---------------------------------------------------------------------------- */
 
 /* Collects the first failure, so that a run of calls needs one check at its end. */
 struct calls {
@@ -166,34 +51,34 @@ static enum status calls_status(const struct calls *c, struct error *error)
     if (c->code == 0)
         return STATUS_OK;
     return error_set(error, STATUS_UNSUPPORTED, "cuDNN refuses the problem: %s: %s", c->what,
-                     cudnn.error_string(c->code));
+                     api->error_string(c->code));
 }
 
-static descriptor make(struct calls *c, int type)
+static cudnn_descriptor make(struct calls *c, int type)
 {
-    descriptor d = NULL;
+    cudnn_descriptor d = NULL;
     if (c->code == 0)
-        note_call(c, cudnn.descriptor_create(type, &d), "creating a descriptor");
+        note_call(c, api->descriptor_create(type, &d), "creating a descriptor");
     return d;
 }
 
-static void destroy(descriptor d)
+static void destroy(cudnn_descriptor d)
 {
     if (d)
-        cudnn.descriptor_destroy(d);
+        api->descriptor_destroy(d);
 }
 
-static void set(struct calls *c, descriptor d, int attribute, int type, int64_t count,
+static void set(struct calls *c, cudnn_descriptor d, int attribute, int type, int64_t count,
                 const void *values)
 {
     if (c->code == 0)
-        note_call(c, cudnn.set(d, attribute, type, count, values), "setting an attribute");
+        note_call(c, api->set(d, attribute, type, count, values), "setting an attribute");
 }
 
-static void finalize(struct calls *c, descriptor d, const char *what)
+static void finalize(struct calls *c, cudnn_descriptor d, const char *what)
 {
     if (c->code == 0)
-        note_call(c, cudnn.finalize(d), what);
+        note_call(c, api->finalize(d), what);
 }
 
 enum { ID_X = 1, ID_W = 2, ID_Y = 3 };
@@ -201,10 +86,9 @@ enum { ID_X = 1, ID_W = 2, ID_Y = 3 };
 /* What is settled for one number of images. */
 struct sized_plan {
     int64_t images;
-    descriptor x, w, y, convolution, operation, graph;
-    descriptor engine_config; /* one of `configs`; those are freed with the rest */
-    descriptor plan;
-    descriptor configs[32];
+    cudnn_descriptor x, w, y, convolution, operation, graph;
+    cudnn_descriptor plan;
+    cudnn_descriptor configs[32];
     int config_count;
 };
 
@@ -227,8 +111,8 @@ struct cudnn_conv {
     char note[128];
 };
 
-static descriptor make_tensor(struct calls *c, int64_t id, const int64_t (&dims)[4],
-                              bool channels_last)
+static cudnn_descriptor make_tensor(struct calls *c, int64_t id, const int64_t (&dims)[4],
+                                    bool channels_last)
 {
     const int64_t alignment = 16;
     const int float_type = DATA_FLOAT;
@@ -238,7 +122,7 @@ static descriptor make_tensor(struct calls *c, int64_t id, const int64_t (&dims)
         strides[2] = dims[3] * dims[1];
         strides[3] = dims[1];
     }
-    descriptor d = make(c, DESCRIPTOR_TENSOR);
+    cudnn_descriptor d = make(c, DESCRIPTOR_TENSOR);
     set(c, d, TENSOR_DATA_TYPE, TYPE_DATA_TYPE, 1, &float_type);
     set(c, d, TENSOR_DIMENSIONS, TYPE_INT64, 4, dims);
     set(c, d, TENSOR_STRIDES, TYPE_INT64, 4, strides);
@@ -313,17 +197,17 @@ static void sized_init(struct calls *c, struct sized_plan *s, const struct cudnn
     const int most = (int)(sizeof s->configs / sizeof *s->configs);
     for (int m = 0; m < 2 && s->config_count < most; m++) {
         struct calls quiet = {0, NULL}; /* a mode may have nothing to propose */
-        descriptor heuristics = make(&quiet, DESCRIPTOR_ENGINEHEUR);
+        cudnn_descriptor heuristics = make(&quiet, DESCRIPTOR_ENGINEHEUR);
         int64_t got = 0;
         const int room = m == 0 ? most / 2 : most - s->config_count;
         set(&quiet, heuristics, HEUR_GRAPH, TYPE_DESCRIPTOR, 1, &s->graph);
         set(&quiet, heuristics, HEUR_MODE, TYPE_HEUR_MODE, 1, &modes[m]);
         finalize(&quiet, heuristics, "heuristics");
-        descriptor *to = s->configs + s->config_count;
+        cudnn_descriptor *to = s->configs + s->config_count;
         for (int i = 0; i < room; i++)
             to[i] = make(&quiet, DESCRIPTOR_ENGINECFG);
         if (quiet.code == 0 &&
-            cudnn.get(heuristics, HEUR_RESULTS, TYPE_DESCRIPTOR, room, &got, to) != 0)
+            api->get(heuristics, HEUR_RESULTS, TYPE_DESCRIPTOR, room, &got, to) != 0)
             got = 0;
         got = got < room ? got : room;
         for (int64_t i = got; i < room; i++) {
@@ -337,18 +221,17 @@ static void sized_init(struct calls *c, struct sized_plan *s, const struct cudnn
 
 /* True where the engine keeps the class's promise; its global index in *index, and whether it adds
  * in no fixed order in *varies. */
-static bool engine_allowed(descriptor config, bool tf32, int64_t *index, bool *varies)
+static bool engine_allowed(cudnn_descriptor config, bool tf32, int64_t *index, bool *varies)
 {
     struct calls c = {0, NULL};
     int notes[NOTE_COUNT];
     int64_t count = 0, one = 0;
     bool allowed = false;
-    descriptor engine = make(&c, DESCRIPTOR_ENGINE);
+    cudnn_descriptor engine = make(&c, DESCRIPTOR_ENGINE);
     *index = -1;
     *varies = false;
-    if (c.code == 0 &&
-        cudnn.get(config, ENGINECFG_ENGINE, TYPE_DESCRIPTOR, 1, &one, &engine) == 0 &&
-        cudnn.get(engine, ENGINE_NUMERICAL_NOTE, TYPE_NUMERICAL_NOTE, NOTE_COUNT, &count, notes) ==
+    if (c.code == 0 && api->get(config, ENGINECFG_ENGINE, TYPE_DESCRIPTOR, 1, &one, &engine) == 0 &&
+        api->get(engine, ENGINE_NUMERICAL_NOTE, TYPE_NUMERICAL_NOTE, NOTE_COUNT, &count, notes) ==
             0) {
         allowed = true;
         for (int64_t i = 0; i < count && i < NOTE_COUNT; i++) {
@@ -356,23 +239,24 @@ static bool engine_allowed(descriptor config, bool tf32, int64_t *index, bool *v
                                   notes[i] == NOTE_NONDETERMINISTIC || notes[i] == NOTE_STRICT_NAN);
             *varies = *varies || notes[i] == NOTE_NONDETERMINISTIC;
         }
-        cudnn.get(engine, ENGINE_GLOBAL_INDEX, TYPE_INT64, 1, &one, index);
+        api->get(engine, ENGINE_GLOBAL_INDEX, TYPE_INT64, 1, &one, index);
     }
     destroy(engine);
     return allowed;
 }
 
 /* An execution plan of the configuration that needs no more than `most` bytes; NULL otherwise. */
-static descriptor plan_of(const struct cudnn_conv *conv, descriptor config, int64_t most)
+static cudnn_descriptor plan_of(const struct cudnn_conv *conv, cudnn_descriptor config,
+                                int64_t most)
 {
     struct calls c = {0, NULL};
     int64_t bytes = 0, one = 0;
-    descriptor plan = make(&c, DESCRIPTOR_PLAN);
+    cudnn_descriptor plan = make(&c, DESCRIPTOR_PLAN);
     set(&c, plan, PLAN_HANDLE, TYPE_HANDLE, 1, &conv->handle);
     set(&c, plan, PLAN_ENGINE_CONFIG, TYPE_DESCRIPTOR, 1, &config);
     finalize(&c, plan, "a plan");
     if (c.code == 0)
-        note_call(&c, cudnn.get(plan, PLAN_WORKSPACE_SIZE, TYPE_INT64, 1, &one, &bytes),
+        note_call(&c, api->get(plan, PLAN_WORKSPACE_SIZE, TYPE_INT64, 1, &one, &bytes),
                   "a plan's workspace");
     if (c.code == 0 && bytes <= most)
         return plan;
@@ -380,34 +264,33 @@ static descriptor plan_of(const struct cudnn_conv *conv, descriptor config, int6
     return NULL;
 }
 
-static enum status execute(struct cudnn_conv *conv, descriptor plan, const float *d_x, float *d_y,
-                           cudaStream_t stream, struct error *error)
+static enum status execute(struct cudnn_conv *conv, cudnn_descriptor plan, const float *d_x,
+                           float *d_y, cudaStream_t stream, struct error *error)
 {
     struct calls c = {0, NULL};
     const int64_t ids[3] = {ID_X, ID_W, ID_Y};
-    void *const pointers[3] = {(void *)d_x,
-                               (void *)(conv->channels_last ? conv->d_weight_last : conv->d_weight),
-                               d_y};
+    void *const pointers[3] = {
+        (void *)d_x, (void *)(conv->channels_last ? conv->d_weight_last : conv->d_weight), d_y};
     void *const workspace = conv->d_workspace;
-    descriptor pack = make(&c, DESCRIPTOR_VARIANT_PACK);
+    cudnn_descriptor pack = make(&c, DESCRIPTOR_VARIANT_PACK);
     set(&c, pack, PACK_POINTERS, TYPE_VOID_PTR, 3, pointers);
     set(&c, pack, PACK_UNIQUE_IDS, TYPE_INT64, 3, ids);
     set(&c, pack, PACK_WORKSPACE, TYPE_VOID_PTR, 1, &workspace);
     finalize(&c, pack, "the pointers");
     if (c.code == 0)
-        note_call(&c, cudnn.set_stream(conv->handle, stream), "setting the stream");
+        note_call(&c, api->set_stream(conv->handle, stream), "setting the stream");
     if (c.code == 0)
-        note_call(&c, cudnn.execute(conv->handle, plan, pack), "executing the plan");
+        note_call(&c, api->execute(conv->handle, plan, pack), "executing the plan");
     destroy(pack);
     return calls_status(&c, error);
 }
 
-/* ---- choosing --------------------------------------------------------------------------------- */
+/* ---- choosing ------------------------------------------------------------------------------- */
 
 #define TRIES 3
 
-static enum status time_plan(struct cudnn_conv *conv, descriptor plan, const float *d_x, float *d_y,
-                             cudaEvent_t start, cudaEvent_t stop, double *seconds,
+static enum status time_plan(struct cudnn_conv *conv, cudnn_descriptor plan, const float *d_x,
+                             float *d_y, cudaEvent_t start, cudaEvent_t stop, double *seconds,
                              struct error *error)
 {
     enum status status = STATUS_OK;
@@ -456,7 +339,7 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
         struct error ignored;
         if (!engine_allowed(s->configs[i], conv->tf32, &engine, &varies))
             continue;
-        descriptor plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
+        cudnn_descriptor plan = plan_of(conv, s->configs[i], (int64_t)conv->workspace_bytes);
         if (!plan)
             continue;
         tried++;
@@ -465,7 +348,6 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
             conv->seconds = seconds;
             conv->engine = engine;
             conv->varies = varies;
-            s->engine_config = s->configs[i];
             destroy(s->plan);
             s->plan = plan;
         } else {
@@ -477,9 +359,10 @@ static enum status choose(struct cudnn_conv *conv, struct error *error)
                            "cuDNN has no %s engine for the problem (%d proposed, %d tried)",
                            conv->tf32 ? "tf32" : "fp32", s->config_count, tried);
     else
-        snprintf(conv->note, sizeof conv->note, "engine %lld of %d tried, %s, convolution %.3f ms%s",
-                 (long long)conv->engine, tried, conv->channels_last ? "channels last" : "NCHW",
-                 1e3 * conv->seconds, conv->varies ? ", adds in no fixed order" : "");
+        snprintf(conv->note, sizeof conv->note,
+                 "engine %lld of %d tried, %s, convolution %.3f ms%s", (long long)conv->engine,
+                 tried, conv->channels_last ? "channels last" : "NCHW", 1e3 * conv->seconds,
+                 conv->varies ? ", adds in no fixed order" : "");
 out:
     if (stop)
         cudaEventDestroy(stop);
@@ -516,9 +399,8 @@ enum status cudnn_conv_create(struct cudnn_conv **out_conv, const struct variant
 {
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
-    const int64_t image = problem_output_image(p) > problem_input_image(p)
-                              ? problem_output_image(p)
-                              : problem_input_image(p);
+    const int64_t image = problem_output_image(p) > problem_input_image(p) ? problem_output_image(p)
+                                                                           : problem_input_image(p);
     int64_t most = ((1ll << 31) - 1) / image;
     char reason[256];
     *out_conv = NULL;
@@ -526,19 +408,20 @@ enum status cudnn_conv_create(struct cudnn_conv **out_conv, const struct variant
         if (!isfinite(context->h_params.weight[i]))
             return error_set(error, STATUS_UNSUPPORTED,
                              "weights that are not finite: cuDNN multiplies padding zeros by them");
-    if (!cudnn_version(reason, sizeof reason))
+    if (!(api = cudnn_load(reason, sizeof reason)))
         return error_set(error, STATUS_UNSUPPORTED, "%s", reason);
-    if (context->device >= (int)(sizeof cudnn.handle / sizeof *cudnn.handle))
+    cudnn_version(reason, sizeof reason);
+    if (context->device >= DEVICE_LIMIT)
         return error_set(error, STATUS_UNSUPPORTED, "device %d is past the last that is counted on",
                          context->device);
     struct cudnn_conv *conv = (struct cudnn_conv *)calloc(1, sizeof *conv);
     if (!conv)
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
-    cudnn_handle *handle = &cudnn.handle[context->device];
-    if (!*handle && cudnn.create(handle) != 0) {
+    cudnn_handle *handle = &handles[context->device];
+    if (!*handle && api->create(handle) != 0) {
         *handle = NULL;
-        status = error_set(error, STATUS_UNSUPPORTED, "cuDNN %s cannot start on this device",
-                           reason);
+        status =
+            error_set(error, STATUS_UNSUPPORTED, "cuDNN %s cannot start on this device", reason);
         goto out;
     }
     most = most > 4 ? most / 4 * 4 : most; /* later parts of a slice stay aligned to 16 bytes */
@@ -596,7 +479,7 @@ const char *cudnn_conv_note(const struct cudnn_conv *conv)
 
 /* The plan for a number of images other than the chosen one: the same engine where it will have
  * them, else the first that is allowed. Made on first use, on the host alone. */
-static descriptor plan_for(struct cudnn_conv *conv, int64_t images)
+static cudnn_descriptor plan_for(struct cudnn_conv *conv, int64_t images)
 {
     for (int i = 0; i < SIZES; i++)
         if (conv->sized[i].images == images)
@@ -625,7 +508,7 @@ enum status cudnn_conv_launch(struct cudnn_conv *conv, const float *d_x, float *
     const int64_t y_image = problem_output_image(&conv->problem);
     for (int64_t first = 0; first < images && status == STATUS_OK; first += conv->images) {
         const int64_t part = images - first < conv->images ? images - first : conv->images;
-        descriptor plan = plan_for(conv, part);
+        cudnn_descriptor plan = plan_for(conv, part);
         status = plan ? execute(conv, plan, d_x + first * x_image, d_logits + first * y_image,
                                 stream, error)
                       : error_set(error, STATUS_UNSUPPORTED, "cuDNN has no engine for %lld images",

@@ -1,8 +1,9 @@
-/* cuDNN's convolution, then softmax .. sigmoid in one pass, in fp32 and in tf32: the vendor baseline.
+/* cuDNN's convolution, then softmax .. sigmoid in one pass, in fp32 and in tf32: the vendor
+ * baseline.
  *
  * cuDNN's convolution is timed both in NCHW and channels last when the plan is made, and the faster
- * is kept, the transposition of x counted. In NCHW the pass is gpu/softmax_pass.cu's, in place. From
- * channels last it reads the logits pixel by pixel and writes y through shared memory:
+ * is kept, the transposition of x counted. In NCHW the pass is gpu/softmax_pass.cu's, in place.
+ * From channels last it reads the logits pixel by pixel and writes y through shared memory:
  *
  *     logits [pixel][channel]   a warp reads a pixel: lane holds channels lane, lane + 32, ...
  *     shared [channel][pixel]   pitch PX + 1: both sides free of bank conflicts
@@ -30,7 +31,7 @@ struct state {
     float *d_x_last, *d_logits_last; /* cudnn_conv_images() images each */
 };
 
-/* ---- kernels ---------------------------------------------------------------------------------- */
+/* ---- kernels -------------------------------------------------------------------------------- */
 
 /* x [images][channels][plane] -> [images][plane][channels], by 32 x 32 tiles. */
 __global__ void __launch_bounds__(THREADS)
@@ -131,7 +132,8 @@ __global__ void __launch_bounds__(THREADS)
         if (pixel >= args.pixels)
             break;
         const int64_t image = pixel / args.plane;
-        float *const to = args.y + image * args.channels * args.plane + (pixel - image * args.plane);
+        float *const to =
+            args.y + image * args.channels * args.plane + (pixel - image * args.plane);
 #pragma unroll 8
         for (int c = warp; c < args.channels; c += WARPS)
             to[c * args.plane] = shared[c * pitch + p];
@@ -160,7 +162,7 @@ static int shared_bytes(const struct problem *p)
     return (int)p->out_channels * (shape_for(p)->width + 1) * (int)sizeof(float);
 }
 
-/* ---- the variant ------------------------------------------------------------------------------ */
+/* ---- the variant ---------------------------------------------------------------------------- */
 
 static bool supports(const struct problem *problem, const struct cudaDeviceProp *, char *reason,
                      size_t reason_size)
@@ -206,8 +208,8 @@ static enum status try_last(struct variant_context *context, struct state *s, bo
         return status;
     const int64_t images = cudnn_conv_images(*conv);
     CHECK(cudaMalloc(&s->d_x_last, (size_t)(images * problem_input_image(p)) * sizeof(float)));
-    CHECK(cudaMalloc(&s->d_logits_last,
-                     (size_t)(images * problem_output_image(p)) * sizeof(float)));
+    CHECK(
+        cudaMalloc(&s->d_logits_last, (size_t)(images * problem_output_image(p)) * sizeof(float)));
     CHECK(cudaMemset(s->d_logits_last, 0,
                      (size_t)(images * problem_output_image(p)) * sizeof(float)));
     CHECK(cudaEventCreate(&start));

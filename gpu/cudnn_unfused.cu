@@ -1,5 +1,5 @@
-/* The five original steps with cuDNN's convolution in the first place, in fp32 and in tf32: PyTorch's
- * eager mode without PyTorch. conv_bias is added as softmax reads. NCHW throughout.
+/* The five original steps with cuDNN's convolution in the first place, in fp32 and in tf32:
+ * PyTorch's eager mode without PyTorch. conv_bias is added as softmax reads. NCHW throughout.
  *
  * Home case: 1 write and 4 read-and-writes of 1.09 GB beside the convolution. */
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* y += bias, y *= scale, y = sigmoid(y), and the three in one: elementwise, in place.
  *
  * A block takes SPAN consecutive elements of y, 8 to a thread in steps of 256, so that all loads of
- * a thread are in flight together and each is coalesced whatever the alignment of a plane. Where the
- * span lies in one plane, as most do, the channel is found once for the block.
+ * a thread are in flight together and each is coalesced whatever the alignment of a plane. Where
+ * the span lies in one plane, as most do, the channel is found once for the block.
  *
  * Launch: 256 threads. Home case: 2.18 GB each, floor 0.51 ms at a copy rate of 4.29 TB/s. */
 #include "gpu/elementwise.h"
@@ -25,7 +25,8 @@ struct step_args {
 };
 
 template <int STEP>
-__global__ void __launch_bounds__(THREADS) elementwise_kernel(const __grid_constant__ step_args args)
+__global__ void __launch_bounds__(THREADS)
+    elementwise_kernel(const __grid_constant__ step_args args)
 {
     const int64_t first = (int64_t)blockIdx.x * SPAN;
     float *const at = args.y + first + threadIdx.x;
@@ -53,10 +54,11 @@ __global__ void __launch_bounds__(THREADS) elementwise_kernel(const __grid_const
 #pragma unroll
     for (int i = 0; i < EACH; i++)
         if ((int)threadIdx.x + i * THREADS < left)
-            at[i * THREADS] = STEP == STEP_ADD_BIAS  ? value[i] + bias[i]
-                              : STEP == STEP_SCALE   ? value[i] * args.scale
-                              : STEP == STEP_SIGMOID ? fast_sigmoid(value[i])
-                                                     : fast_sigmoid(args.scale * (value[i] + bias[i]));
+            at[i * THREADS] = STEP == STEP_ADD_BIAS ? value[i] + bias[i]
+                              : STEP == STEP_SCALE  ? value[i] * args.scale
+                              : STEP == STEP_SIGMOID
+                                  ? fast_sigmoid(value[i])
+                                  : fast_sigmoid(args.scale * (value[i] + bias[i]));
 }
 
 template <int STEP>

@@ -24,8 +24,7 @@
 extern "C" {
 #endif
 
-/* ---- devices ----------------------------------------------------------------------------------
- */
+/* ---- devices -------------------------------------------------------------------------------- */
 
 /* STATUS_OK when at least one CUDA device can be used; otherwise STATUS_UNSUPPORTED with the
  * reason: "built without CUDA", "no CUDA device", or what the driver said. */
@@ -48,8 +47,7 @@ struct gpu_device_info {
 
 enum status gpu_device_info_get(int device, struct gpu_device_info *info, struct error *error);
 
-/* ---- variants ---------------------------------------------------------------------------------
- */
+/* ---- variants ------------------------------------------------------------------------------- */
 
 /* The unit that multiplies: which measured ceiling bounds the arithmetic. */
 enum gpu_unit { GPU_UNIT_FP32, GPU_UNIT_TF32, GPU_UNIT_FP16 };
@@ -70,8 +68,7 @@ const struct gpu_variant *gpu_variant_at(size_t index);
 bool gpu_variant_supports(const struct gpu_variant *variant, const struct problem *problem,
                           int device, char *reason, size_t reason_size);
 
-/* ---- plans ------------------------------------------------------------------------------------
- */
+/* ---- plans ---------------------------------------------------------------------------------- */
 
 struct gpu_plan;
 

@@ -1,5 +1,5 @@
-/* What the device can do: copy, write, and cuBLAS's matrix rates, each the median of several runs by
- * CUDA events on random data; and the floor that follows for a problem. */
+/* What the device can do: copy, write, and cuBLAS's matrix rates, each the median of several runs
+ * by CUDA events on random data; and the floor that follows for a problem. */
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
@@ -241,10 +241,7 @@ double gpu_floor(const struct problem *problem, int64_t images, const struct gpu
     if (ceilings->copy_gbytes_per_s <= 0.0)
         return 0.0;
     const double bytes_s = 1e-9 * problem_bytes(&p) / ceilings->copy_gbytes_per_s;
-    const double flops_s =
-        rate > 0.0 ? 1e-12 * variant->passes * problem_flops(&p) / rate : 0.0;
-    *bound_by = bytes_s >= flops_s                 ? "bytes"
-                : variant->unit == GPU_UNIT_FP32 ? "fp32"
-                                                 : "tensor";
+    const double flops_s = rate > 0.0 ? 1e-12 * variant->passes * problem_flops(&p) / rate : 0.0;
+    *bound_by = bytes_s >= flops_s ? "bytes" : variant->unit == GPU_UNIT_FP32 ? "fp32" : "tensor";
     return bytes_s > flops_s ? bytes_s : flops_s;
 }

@@ -30,7 +30,8 @@ struct gpu_timing {
     cudaGraphExec_t graph[2];
     char *d_flush; /* NULL: x and y are larger than L2 by themselves */
     size_t flush_bytes;
-    unsigned long long *d_hash, *h_hash, *first_hash; /* one for each image; first: by caller's order */
+    unsigned long long *d_hash, *h_hash,
+        *first_hash; /* one for each image; first: by caller's order */
     bool have_hash;
     int last_group; /* of the last sample; -1: none yet */
     int poison;
@@ -50,7 +51,7 @@ static double now_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- kernels around the launch ---------------------------------------------------------------- */
+/* ---- kernels around the launch -------------------------------------------------------------- */
 
 /* Keeps the stream busy while the host enqueues what is to be timed. */
 __global__ void head_start_kernel(long long cycles)
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(HASH_THREADS)
     }
 }
 
-/* ---- set-up ----------------------------------------------------------------------------------- */
+/* ---- set-up -------------------------------------------------------------------------------- */
 
 static size_t set_bytes(const struct gpu_timing *t)
 {
@@ -104,8 +105,8 @@ static enum status upload(struct gpu_timing *t, const float *x, int s, struct er
         CHECK(cudaStreamSynchronize(t->stream));
         goto out;
     }
-    CHECK(cudaMemcpy(t->d_x[s], x + turn * t->x_image, (size_t)rest * image,
-                     cudaMemcpyHostToDevice));
+    CHECK(
+        cudaMemcpy(t->d_x[s], x + turn * t->x_image, (size_t)rest * image, cudaMemcpyHostToDevice));
     if (turn > 0)
         CHECK(cudaMemcpy(t->d_x[s] + rest * t->x_image, x, (size_t)turn * image,
                          cudaMemcpyHostToDevice));
@@ -302,7 +303,7 @@ void gpu_timing_free(struct gpu_timing *t)
     cudaGetLastError();
 }
 
-/* ---- sampling --------------------------------------------------------------------------------- */
+/* ---- sampling ------------------------------------------------------------------------------- */
 
 static void read_clocks(struct gpu_timing *t)
 {
@@ -462,7 +463,7 @@ const struct gpu_timing_result *gpu_timing_result(struct gpu_timing *t,
     return r;
 }
 
-/* ---- outputs ---------------------------------------------------------------------------------- */
+/* ---- outputs -------------------------------------------------------------------------------- */
 
 int gpu_timing_outputs(const struct gpu_timing *t)
 {
@@ -476,8 +477,8 @@ enum status gpu_timing_output(struct gpu_timing *t, int index, float *y, struct 
     const int64_t turn = s % t->images, rest = t->images - turn;
     const size_t image = (size_t)t->y_image * sizeof *y;
     const double start = now_seconds();
-    CHECK(cudaMemcpy(y + turn * t->y_image, t->d_y[s], (size_t)rest * image,
-                     cudaMemcpyDeviceToHost));
+    CHECK(
+        cudaMemcpy(y + turn * t->y_image, t->d_y[s], (size_t)rest * image, cudaMemcpyDeviceToHost));
     if (turn > 0)
         CHECK(cudaMemcpy(y, t->d_y[s] + rest * t->y_image, (size_t)turn * image,
                          cudaMemcpyDeviceToHost));
@@ -495,8 +496,8 @@ enum status gpu_plan_profile(struct gpu_plan *plan, struct error *error)
     float *d_x = NULL, *d_y = NULL;
     CHECK(cudaSetDevice(gpu_plan_device(plan)));
     CHECK(cudaMalloc(&d_x, (size_t)(x_count > 0 ? x_count : 1) * sizeof *d_x));
-    CHECK(cudaMalloc(&d_y, (size_t)(images > 0 ? images * problem_output_image(p) : 1) *
-                               sizeof *d_y));
+    CHECK(cudaMalloc(&d_y,
+                     (size_t)(images > 0 ? images * problem_output_image(p) : 1) * sizeof *d_y));
     random_fill_kernel<<<1024, 256>>>(d_x, x_count, 1u);
     CHECK_LAUNCH("random_fill_kernel");
     status = gpu_plan_run(plan, d_x, d_y, images, NULL, error);

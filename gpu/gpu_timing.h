@@ -7,17 +7,18 @@
  *     gpu_timing_create(&timing, plan, x, &error);           // uploads, warms up
  *     gpu_timing_run(timing, &rule, &error);                 // samples until the rule is met
  *     result = gpu_timing_result(timing, &ceilings);         // samples, median, floor, clocks
- *     for (i < gpu_timing_outputs(timing)) gpu_timing_output(timing, i, y, &error);  // verify these
- *     gpu_timing_free(timing); gpu_plan_free(plan);
+ *     gpu_timing_output(timing, i, y, &error);               // each i < gpu_timing_outputs()
+ *     gpu_timing_free(timing);
+ *     gpu_plan_free(plan);
  *
- * One sample is one launch of the plan on one set of buffers, from before its first kernel starts to
- * after its last ends, by CUDA events; the device is kept busy until the whole launch is enqueued, so
- * that no time of the host is in it.
+ * One sample is one launch of the plan on one set of buffers, from before its first kernel starts
+ * to after its last ends, by CUDA events; the device is kept busy until the whole launch is
+ * enqueued, so that no time of the host is in it.
  *
  *   - Two groups of x and y take turns, and what is smaller than twice the L2 is flushed from it
  *     before a sample: neither x nor y starts in L2. The persisting part of L2 is reset.
- *   - Set s holds the caller's images rotated by s, so that no two neighbouring samples have the same
- *     input, and y is filled with one of two poisons before each sample.
+ *   - Set s holds the caller's images rotated by s, so that no two neighbouring samples have the
+ *     same input, and y is filled with one of two poisons before each sample.
  *   - After the stop event the whole device is synchronised; work that outlives the event by more
  *     than 0.1 ms is added to the sample, and counted in `late_samples`.
  *   - A launch shorter than 30 us is captured with others, each on its own set, in one graph;
@@ -38,14 +39,14 @@ extern "C" {
 
 #define GPU_TIMING_SAMPLES 4096
 
-/* ---- ceilings --------------------------------------------------------------------------------- */
+/* ---- ceilings ------------------------------------------------------------------------------- */
 
 /* 0 where one could not be measured (no cuBLAS). */
 struct gpu_ceilings {
-    double copy_gbytes_per_s;  /* bytes read + bytes written, 2 GiB to 2 GiB */
-    double write_gbytes_per_s; /* 2 GiB */
+    double copy_gbytes_per_s;                     /* bytes read + bytes written, 2 GiB to 2 GiB */
+    double write_gbytes_per_s;                    /* 2 GiB */
     double fp16_tflops, tf32_tflops, fp32_tflops; /* cuBLAS, 8192^3, random data */
-    char cublas[160];          /* version, or why it is absent */
+    char cublas[160];                             /* version, or why it is absent */
 };
 
 /* Takes about a second, most of it loading cuBLAS. Needs 4.3 GB of device memory for a while; less
@@ -59,16 +60,16 @@ enum status gpu_ceilings_measure(int device, struct gpu_ceilings *ceilings, stru
  * with problem_bytes() and problem_flops() for that many images. bound_by: "bytes", "tensor" or
  * "fp32". Returns 0 and "" where the ceilings are not known.
  *
- * NOTE: a y that fits in L2 need not have reached device memory when the launch ends, so below a few
- * times the L2's size the byte time is a yardstick and not a bound. */
+ * NOTE: a y that fits in L2 need not have reached device memory when the launch ends, so below a
+ * few times the L2's size the byte time is a yardstick and not a bound. */
 double gpu_floor(const struct problem *problem, int64_t images, const struct gpu_variant *variant,
                  const struct gpu_ceilings *ceilings, const char **bound_by);
 
-/* ---- timing ----------------------------------------------------------------------------------- */
+/* ---- timing --------------------------------------------------------------------------------- */
 
 /* When to stop: at `samples` samples where that is not 0; else after at least `min_samples` (0: 10)
- * once the 95 % confidence interval of the median lies within half_width (0: 0.005) of the median on
- * either side, or once budget_s (0: 10) seconds are spent, or GPU_TIMING_SAMPLES are taken. */
+ * once the 95 % confidence interval of the median lies within half_width (0: 0.005) of the median
+ * on either side, or once budget_s (0: 10) seconds are spent, or GPU_TIMING_SAMPLES are taken. */
 struct gpu_timing_rule {
     int64_t samples, min_samples;
     double half_width, budget_s;
@@ -79,9 +80,9 @@ struct gpu_timing_result {
     int64_t count;
     double samples_s[GPU_TIMING_SAMPLES];
     double median_s, ci_low_s, ci_high_s; /* 95 %, distribution-free */
-    int64_t images;          /* that one launch took: the batch, or gpu_plan_slice() */
-    int launches_per_sample; /* more than 1: graph replay */
-    int sets;                /* of x and y, in turn */
+    int64_t images;                       /* that one launch took: the batch, or gpu_plan_slice() */
+    int launches_per_sample;              /* more than 1: graph replay */
+    int sets;                             /* of x and y, in turn */
     int64_t late_samples, differing_samples;
 
     double h2d_s, d2h_s; /* copies of x and y between pageable host memory and the device */

@@ -76,10 +76,14 @@ void nvml_throttle_text(unsigned long long throttle, char *text, size_t size)
         unsigned long long bit;
         const char *name;
     } reasons[] = {
-        {0x2, "applications_clocks"},       {0x4, "sw_power_cap"},
-        {0x8, "hw_slowdown"},               {0x10, "sync_boost"},
-        {0x20, "sw_thermal_slowdown"},      {0x40, "hw_thermal_slowdown"},
-        {0x80, "hw_power_brake_slowdown"},  {0x100, "display_clocks"},
+        {0x2, "applications_clocks"},
+        {0x4, "sw_power_cap"},
+        {0x8, "hw_slowdown"},
+        {0x10, "sync_boost"},
+        {0x20, "sw_thermal_slowdown"},
+        {0x40, "hw_thermal_slowdown"},
+        {0x80, "hw_power_brake_slowdown"},
+        {0x100, "display_clocks"},
     };
     size_t used = 0;
     text[0] = 0;

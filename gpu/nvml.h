@@ -1,5 +1,5 @@
-/* Clocks and throttle reasons from NVML, loaded at run time (internal to gpu/). Where NVML is absent
- * everything reads 0 and nothing fails. */
+/* Clocks and throttle reasons from NVML, loaded at run time (internal to gpu/). Where NVML is
+ * absent everything reads 0 and nothing fails. */
 #ifndef ASSAY_GPU_NVML_H
 #define ASSAY_GPU_NVML_H
 

@@ -1,7 +1,8 @@
-/* Convolution and softmax apart; add, scale and sigmoid in one kernel: what a compiler's elementwise
- * fusion gives.
+/* Convolution and softmax apart; add, scale and sigmoid in one kernel: what a compiler's
+ * elementwise fusion gives.
  *
- * Home case: 1 write and 2 read-and-writes of 1.09 GB, 0.25 + 2 x 0.51 ms, beside the convolution. */
+ * Home case: 1 write and 2 read-and-writes of 1.09 GB, 0.25 + 2 x 0.51 ms, beside the convolution.
+ */
 #include "gpu/conv_transpose_fp32.h"
 #include "gpu/elementwise.h"
 #include "gpu/softmax_pass.h"

@@ -23,7 +23,7 @@ struct gpu_plan {
     float *d_x, *d_y;           /* for runs on host pointers: a slice of each */
 };
 
-/* ---- devices ---------------------------------------------------------------------------------- */
+/* ---- devices -------------------------------------------------------------------------------- */
 
 enum status gpu_status(struct error *error)
 {
@@ -109,7 +109,7 @@ out:
     return status;
 }
 
-/* ---- variants --------------------------------------------------------------------------------- */
+/* ---- variants ------------------------------------------------------------------------------- */
 
 size_t gpu_variant_count(void)
 {
@@ -141,7 +141,7 @@ bool gpu_variant_supports(const struct gpu_variant *variant, const struct proble
     return ops->supports(problem, p, reason, reason_size);
 }
 
-/* ---- plans ------------------------------------------------------------------------------------ */
+/* ---- plans ---------------------------------------------------------------------------------- */
 
 static size_t slice_bytes(const struct variant_ops *ops, const struct problem *p, int64_t images)
 {
@@ -162,10 +162,11 @@ static enum status choose_slice(struct gpu_plan *plan, struct error *error)
     available = (size_t)((double)available * MEMORY_SHARE);
     available = available > MEMORY_RESERVE + weights ? available - MEMORY_RESERVE - weights : 0;
     if (high > 0 && slice_bytes(plan->ops, p, 1) > available) {
-        status = error_set(error, STATUS_ENVIRONMENT,
-                           "one image needs %.2f GB of device memory and %.2f GB is free; free some,"
-                           " or use a smaller problem",
-                           (double)slice_bytes(plan->ops, p, 1) * 1e-9, (double)available * 1e-9);
+        status =
+            error_set(error, STATUS_ENVIRONMENT,
+                      "one image needs %.2f GB of device memory and %.2f GB is free; free some,"
+                      " or use a smaller problem",
+                      (double)slice_bytes(plan->ops, p, 1) * 1e-9, (double)available * 1e-9);
         goto out;
     }
     while (low < high) { /* bytes rise with images */
@@ -193,7 +194,8 @@ static enum status copy_params(struct gpu_plan *plan, const struct params *param
     float *h = (float *)calloc(count, sizeof *h);
     plan->h_params = h;
     if (!h) {
-        status = error_set(error, STATUS_ENVIRONMENT, "out of host memory for %zu parameters", count);
+        status =
+            error_set(error, STATUS_ENVIRONMENT, "out of host memory for %zu parameters", count);
         goto out;
     }
     memcpy(h, params->weight, weights * sizeof *h);

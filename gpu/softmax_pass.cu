@@ -178,16 +178,25 @@ struct pass_shape {
 };
 
 #define NARROW(values)                                                                             \
-    {{softmax_pass_kernel<values, false, false>, softmax_pass_kernel<values, false, true>},        \
-     {softmax_pass_kernel<values, true, false>, softmax_pass_kernel<values, true, true>}}
+    {                                                                                              \
+        {softmax_pass_kernel<values, false, false>, softmax_pass_kernel<values, false, true>},     \
+        {                                                                                          \
+            softmax_pass_kernel<values, true, false>, softmax_pass_kernel<values, true, true>      \
+        }                                                                                          \
+    }
 #define WIDE(values)                                                                               \
-    {{softmax_pass_wide_kernel<values, false, false>,                                              \
-      softmax_pass_wide_kernel<values, false, true>},                                              \
-     {softmax_pass_wide_kernel<values, true, false>, softmax_pass_wide_kernel<values, true, true>}}
+    {                                                                                              \
+        {softmax_pass_wide_kernel<values, false, false>,                                           \
+         softmax_pass_wide_kernel<values, false, true>},                                           \
+        {                                                                                          \
+            softmax_pass_wide_kernel<values, true, false>,                                         \
+                softmax_pass_wide_kernel<values, true, true>                                       \
+        }                                                                                          \
+    }
 
 static const struct pass_shape shapes[] = {
-    {8, 256, 1, NARROW(8)},    {32, 256, 1, NARROW(32)},   {64, 128, 2, NARROW(32)},
-    {128, 64, 4, NARROW(32)},  {256, 64, 8, NARROW(32)},   {512, 32, 16, NARROW(32)},
+    {8, 256, 1, NARROW(8)},     {32, 256, 1, NARROW(32)}, {64, 128, 2, NARROW(32)},
+    {128, 64, 4, NARROW(32)},   {256, 64, 8, NARROW(32)}, {512, 32, 16, NARROW(32)},
     {1024, 32, 32, NARROW(32)}, {0, 32, 32, WIDE(32)},
 };
 
@@ -216,8 +225,8 @@ enum status softmax_pass_launch(const struct variant_context *context, float *d_
         return error_set(error, STATUS_UNSUPPORTED,
                          "%lld pixels are more than a grid holds; use a smaller batch",
                          (long long)args.pixels);
-    shape->kernel[add_conv_bias][finish]<<<(unsigned)blocks, shape->width * shape->shares, 0,
-                                           stream>>>(args);
+    shape->kernel[add_conv_bias]
+                 [finish]<<<(unsigned)blocks, shape->width * shape->shares, 0, stream>>>(args);
     CHECK_LAUNCH("softmax_pass_kernel");
 out:
     return status;

@@ -1,4 +1,5 @@
-/* The original five steps, each its own kernel: conv_transpose2d, softmax, + bias, x scale, sigmoid.
+/* The original five steps, each its own kernel: conv_transpose2d, softmax, + bias, x scale,
+ * sigmoid.
  *
  * The convolution writes y; the other four read and write it in place. Nothing beyond y is needed.
  *

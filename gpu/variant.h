@@ -1,8 +1,9 @@
 /* How a kernel becomes a row of the variant table (internal to gpu/; C++ and CUDA headers allowed).
  *
  * A kernel file defines one `const struct variant_ops variant_<symbol>` and has one row in
- * gpu/variant_list.h, from where it takes its `info` (VARIANT_INFO). The runtime (gpu/runtime.cu) owns everything else: the device, the copies of the
- * parameters, slicing the batch, streams and errors. */
+ * gpu/variant_list.h, from where it takes its `info` (VARIANT_INFO). The runtime (gpu/runtime.cu)
+ * owns everything else: the device, the copies of the parameters, slicing the batch, streams and
+ * errors. */
 #ifndef ASSAY_GPU_VARIANT_H
 #define ASSAY_GPU_VARIANT_H
 
@@ -22,7 +23,7 @@ struct variant_context {
     int multiprocessors;
     enum arithmetic_class cls; /* the class asked for (gpu-auto) */
     void *state;               /* the variant's own; freed by its release() */
-    bool varies;             /* bits may change from run to run; set by prepare() */
+    bool varies;               /* bits may change from run to run; set by prepare() */
     char note[256];
 };
 
