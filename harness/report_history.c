@@ -1,5 +1,5 @@
 /* The report's history: one plot for each problem of a machine, its implementations as lines over
- * commits, change points as vertical lines. */
+ * commits, each relative to its oldest commit, change points as vertical lines. */
 #include <math.h>
 #include <string.h>
 
@@ -12,15 +12,25 @@
 #define POINTS_MOST 300 /* of one line: as many as there are pixels to tell apart */
 #define WIDTH 760
 
+/* The time that a line is relative to, in seconds. */
+static double unit_of(const struct timeline *t)
+{
+    for (int64_t i = 0; i < t->count; i++)
+        if (t->points[i].timed)
+            return t->points[i].median.median;
+    return 1.0;
+}
+
 static void line(FILE *out, const struct timeline *t, const struct axis *x, const struct axis *y,
                  int colour)
 {
     const int64_t step = t->count / POINTS_MOST + 1;
+    const double unit = unit_of(t);
     fprintf(out, "<g class=\"c%d\"><polyline class=\"path\" points=\"", colour % PLOT_COLOURS);
     for (int64_t i = 0; i < t->count; i += step)
         if (t->points[i].timed)
             fprintf(out, "%.1f,%.1f ", axis_place(x, (double)i),
-                    axis_place(y, 1e3 * t->points[i].median.median));
+                    axis_place(y, t->points[i].median.median / unit));
     fprintf(out, "\"/>\n");
     for (int64_t i = 0; i < t->count && t->count <= 60; i++) {
         const struct timeline_point *p = &t->points[i];
@@ -28,7 +38,7 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
         if (!p->timed)
             continue;
         fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>",
-                axis_place(x, (double)i), axis_place(y, 1e3 * p->median.median));
+                axis_place(x, (double)i), axis_place(y, p->median.median / unit));
         html_text(out, t->key.implementation);
         fprintf(out, " at %.12s: %s</title></circle>\n", p->newest->commit,
                 seconds_text(p->median.median, text, sizeof text));
@@ -41,7 +51,7 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
             fprintf(out,
                     "<line class=\"change\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\">"
                     "<title>",
-                    at, axis_place(y, 1e3 * p->before), at, axis_place(y, 1e3 * p->after));
+                    at, axis_place(y, p->before / unit), at, axis_place(y, p->after / unit));
             html_text(out, t->key.implementation);
             fprintf(out, " × %.3f at %.12s</title></line>\n", p->after / p->before,
                     p->newest->commit);
@@ -80,12 +90,12 @@ static void plot(FILE *out, const struct report *r, int64_t from, int64_t to)
         commits = t->count > commits ? t->count : commits;
         for (int64_t k = 0; k < t->count; k++)
             if (t->points[k].timed) {
-                low = fmin(low, 1e3 * t->points[k].median.median);
-                high = fmax(high, 1e3 * t->points[k].median.median);
+                low = fmin(low, t->points[k].median.median / unit_of(t));
+                high = fmax(high, t->points[k].median.median / unit_of(t));
             }
     }
     const bool logarithmic = high > 20.0 * low;
-    const double margin = fmax(0.1 * (high - low), 0.02 * high);
+    const double margin = fmax(0.1 * (high - low), 0.03 * high);
     const struct axis x = {0.0, commits > 1 ? (double)(commits - 1) : 1.0, 70, WIDTH - 20, false};
     const struct axis y =
         logarithmic ? axis_around(low, high, true, 240, 26)
@@ -98,7 +108,8 @@ static void plot(FILE *out, const struct report *r, int64_t from, int64_t to)
     html_text(out, problem);
     fprintf(out, ", %lld commits</figcaption>\n", (long long)commits);
     svg_begin(out, WIDTH, 268 + 20 * ((names + 2) / 3), label);
-    svg_axes(out, &x, &y, NULL, logarithmic ? "ms, logarithmic" : "ms");
+    svg_axes(out, &x, &y, NULL,
+             logarithmic ? "time over the oldest's, logarithmic" : "time over the oldest's");
     svg_text(out, "soft", "end", x.to, y.from + 16, "commits, oldest first");
     for (int64_t i = from; i < to; i++) {
         char name[40];
