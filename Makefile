@@ -25,6 +25,7 @@ HDF5_CFLAGS := $(if $(HDF5_PC),$(call pc,--cflags,$(HDF5_PC)),-I/usr/include/hdf
 HDF5_LIBS := $(if $(HDF5_PC),$(call pc,--libs,$(HDF5_PC)),-lhdf5_serial)
 BLAS_CFLAGS := $(call pc,--cflags,openblas)
 BLAS_LIBS := $(or $(call pc,--libs,openblas),-lopenblas)
+BLAS_ARCHIVE := $(firstword $(wildcard /usr/lib/*/libopenblas.a))
 
 # ---- folders and flags -----------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
         -gencode=arch=compute_80,code=compute_80
 NVCCFLAGS += -std=c++17 $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -lineinfo) $(ARCH) -I. \
-        -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers --threads 2
+        -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers,-fPIC --threads 2
 GPU_OBJ := $(GPU_CU:%.cu=$(OBJ)/%.o)
 LDLIBS += -L$(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_64-linux/lib)) \
         -lcudart_static -lrt -lstdc++
@@ -123,7 +124,38 @@ $(OBJ)/%.o: %.cu
 	$(call say,NVCC,$<)
 	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c -o $@ $<
 
--include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+# The shared library: ref/ and the C ABI once more as position-independent code, with OpenBLAS inside
+# where its archive is here, so that it loads where OpenBLAS is not installed.
+PIC := $(BUILD)/pic
+LIB := $(BUILD)/libassay.so
+LIB_ABI := harness/assay_abi.c
+PIC_OBJ := $(REF_SRC:%.c=$(PIC)/%.o) $(ISAS:%=$(PIC)/ref/strip_kernels_%.o) $(LIB_ABI:%.c=$(PIC)/%.o) \
+        $(if $(filter 1,$(CUDA)),$(GPU_OBJ),$(GPU_STUB:%.c=$(PIC)/%.o))
+PIC_FLAGS := -fPIC -fvisibility=hidden
+LIB_BLAS := $(or $(BLAS_ARCHIVE),$(BLAS_LIBS))
+
+.PHONY: lib
+lib: $(LIB) ## build build/libassay.so, the chain behind a C ABI (harness/assay.h)
+
+$(LIB): $(PIC_OBJ) harness/assay.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,--version-script=harness/assay.map -Wl,-z,defs -Wl,--gc-sections \
+	    -o $@ $(PIC_OBJ) $(filter-out $(BLAS_LIBS) $(HDF5_LIBS) -ljansson -lz,$(LDLIBS)) $(LIB_BLAS) -lm
+
+$(PIC)/harness/assay_abi.o: $(COMMIT_STAMP)
+$(PIC)/harness/assay_abi.o: CPPFLAGS += -DASSAY_BUILD_COMMIT='"$(COMMIT)"'
+$(PIC)/ref/%.o: CPPFLAGS += $(BLAS_CFLAGS)
+$(PIC)/ref/strip_kernels_%.o: ref/strip_kernels.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< ($*, pic))
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC_FLAGS) $(ISA_FLAGS_$*) -fno-trapping-math -DISA=$* -DISA_$*=1 \
+	    -MMD -MP -c -o $@ $<
+$(PIC)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< (pic))
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(OBJ) $(PIC) -name '*.d' 2>/dev/null)
 
 # ---- tests -----------------------------------------------------------------------------------------
 
@@ -184,8 +216,9 @@ fuzz-run: $(FUZZ_BIN) $(FUZZ_SEEDS)
 test-pytorch: deps ## cross-checks against PyTorch, in a virtual environment that it makes
 	$(Q)test -x .venv/bin/python || python3 -m venv .venv
 	$(Q).venv/bin/python -m pip install -q -r tests/requirements-pytorch.txt
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory all lib
 	$(Q)ASSAY=$(abspath $(BIN)) .venv/bin/python tests/test_pytorch.py
+	$(Q)ASSAY_LIBRARY=$(abspath $(LIB)) .venv/bin/python tests/test_pytorch_module.py
 
 # ---- jobs ------------------------------------------------------------------------------------------
 
