@@ -45,17 +45,44 @@ static void print_json(const struct bench_gate *g, const struct case_source *sou
     json_decref(o);
 }
 
-static void compare(struct bench_gate *g, const struct case_source *source, const struct trial *t)
+/* True where there is something to compare; *noise is what identical code may differ by. */
+static bool compare_trials(struct bench_gate *g, const struct trial *base, const struct trial *t,
+                           struct ratio *r, double *noise)
 {
     double a[MEASUREMENT_SAMPLES], b[MEASUREMENT_SAMPLES];
-    const int64_t na = interleave_round_minima(&g->base.measurement, a),
+    const int64_t na = interleave_round_minima(&base->measurement, a),
                   nb = interleave_round_minima(&t->measurement, b);
-    if (na == 0 || nb == 0)
-        return;
+    if (!base->measured || !t->measured || na == 0 || nb == 0)
+        return false;
     const struct series_key key = {.machine = pooled(g, g->record->machine.id),
                                    .implementation = pooled(g, t->implementation)};
-    const struct ratio r = ratio_paired(a, b, na < nb ? na : nb, COMPARISON_CONFIDENCE);
-    const double noise = comparison_noise(&g->known, &key, true);
+    *r = ratio_paired(a, b, na < nb ? na : nb, COMPARISON_CONFIDENCE);
+    *noise = comparison_noise(&g->known, &key, true);
+    return true;
+}
+
+bool bench_gate_enough(void *context, const struct contender *c, size_t count)
+{
+    struct bench_gate *g = context;
+    for (size_t i = 1; i < count; i++) {
+        const struct trial *base = &c[g->baseline ? 0 : i - 1].trial;
+        struct ratio r;
+        double noise;
+        if (!g->baseline && c[i].binary == g->against)
+            continue;
+        if (compare_trials(g, base, &c[i].trial, &r, &noise) &&
+            change_decide(&r, noise) == CHANGE_UNDECIDED)
+            return false;
+    }
+    return true;
+}
+
+static void compare(struct bench_gate *g, const struct case_source *source, const struct trial *t)
+{
+    struct ratio r;
+    double noise;
+    if (!compare_trials(g, &g->base, t, &r, &noise))
+        return;
     const enum change change = change_decide(&r, noise);
     g->compared++;
     g->log_sum += log(r.ratio);
@@ -66,7 +93,7 @@ static void compare(struct bench_gate *g, const struct case_source *source, cons
     else
         printf("    %-9s %.4f (%.4f to %.4f) x %s, %lld rounds, noise %.2f %%\n",
                change_name(change), r.ratio, r.low, r.high,
-               g->baseline ? g->baseline : g->base.binary, (long long)(na < nb ? na : nb),
+               g->baseline ? g->baseline : g->base.binary, (long long)t->measurement.rounds,
                100.0 * noise);
 }
 

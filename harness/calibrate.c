@@ -73,6 +73,19 @@ static int64_t keep(const struct measurement *m, double *samples)
     return block_medians(m->samples_s, m->count, RATIO_SAMPLES, samples);
 }
 
+/* As the gate of bench does it, so that what is calibrated is what is used. */
+static bool enough(void *context, const struct contender *c, size_t count)
+{
+    const double noise = *(const double *)context;
+    double a[MEASUREMENT_SAMPLES], b[MEASUREMENT_SAMPLES];
+    if (count != 2 || !c[0].trial.measured || !c[1].trial.measured)
+        return true;
+    const int64_t n = interleave_round_minima(&c[0].trial.measurement, a);
+    interleave_round_minima(&c[1].trial.measurement, b);
+    const struct ratio r = ratio_paired(a, b, n, COMPARISON_CONFIDENCE);
+    return change_decide(&r, noise) != CHANGE_UNDECIDED;
+}
+
 /* One A/A comparison. The first contender's trial is left in *trial. */
 static enum status one_pair(const struct run_list *list, const struct measurement_plan *plan,
                             int64_t rounds, const char *implementation, struct arena *arena,
@@ -83,7 +96,9 @@ static enum status one_pair(const struct run_list *list, const struct measuremen
     if (!c)
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     c[0].implementation = c[1].implementation = implementation;
-    enum status status = interleave(&list->options, plan, rounds, NULL, arena, c, 2, error);
+    const struct interleaving how = {
+        .rounds = rounds, .enough = enough, .context = &w->result.known_noise};
+    enum status status = interleave(&list->options, plan, &how, NULL, arena, c, 2, error);
     *trial = c[0].trial;
     if (status == STATUS_OK && c[0].trial.measured && c[1].trial.measured) {
         const int64_t na = interleave_round_minima(&c[0].trial.measurement, a),
@@ -96,7 +111,7 @@ static enum status one_pair(const struct run_list *list, const struct measuremen
         out->ratios[3 * pair + 1] = r.low;
         out->ratios[3 * pair + 2] = r.high;
         out->interleaved_noise = fmax(out->interleaved_noise, distance(&r));
-        out->rounds = na;
+        out->rounds += na;
         out->pairs++;
         judge(out, &r);
     } else if (status == STATUS_OK) {
@@ -116,6 +131,7 @@ static double visible(double noise, double *lows, int64_t n)
 static void summarise(struct work *w)
 {
     struct calibration *c = &w->result;
+    c->rounds /= c->pairs;
     for (int64_t i = 0; i < c->pairs; i++)
         w->lows[i] = c->ratios[3 * i + 1];
     c->interleaved_noise = fmax(c->interleaved_noise, NOISE_LEAST);

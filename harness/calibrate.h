@@ -10,8 +10,8 @@
 #define CALIBRATE_PAIRS_LEAST 4
 
 struct calibration {
-    int64_t pairs, rounds;
-    double known_noise; /* what the comparisons were judged by: of an earlier calibration */
+    int64_t pairs, rounds; /* rounds: of one pair, on average */
+    double known_noise;    /* what the comparisons were judged by: of an earlier calibration */
     int64_t slower, faster, undecided, same; /* of the pairs, so judged */
     int64_t slower_bare;                     /* SLOWER by the interval alone, without any noise */
 
@@ -28,7 +28,7 @@ struct calibration {
     double seconds; /* that one comparison took */
     double *ratios; /* of each pair: ratio, low, high */
 };
-#define NOISE_LEAST 0.002
+#define NOISE_LEAST 0.005
 
 /* Calibrates each implementation of the list on each case: prints a table, and appends a record
  * each to `path` where not NULL. `known`: earlier calibrations. */

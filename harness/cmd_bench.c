@@ -185,6 +185,10 @@ static int bench(const struct bench_arguments *a, struct run_list *list)
         goto out;
     }
     b.gate = compares ? &gate : NULL;
+    if (compares) {
+        list->interleaving.enough = bench_gate_enough;
+        list->interleaving.context = &gate;
+    }
     if (run_list_any_opens(list)) { /* else the walk only says why not, and at once */
         if (needs_cpu_ceilings(list))
             cpu_ceilings_measure((int)a->run.threads, &b.ceilings);
@@ -219,7 +223,7 @@ int cmd_bench(int argc, char **argv)
         {"budget", OPTION_REAL, &a.budget, "S",
          "stop after S seconds of each and 10 samples or rounds (default 10)", 0.0, 1e6},
         {"rounds", OPTION_INTEGER, &a.rounds, "N",
-         "time implementations in turn, N times (default 5; 30 to compare)", 1, 1000},
+         "time in turn, N times (default 5; to compare 30, more while undecided)", 1, 1000},
         {"against", OPTION_STRING, &a.against, "BINARY",
          "compare each with itself in another build of this program", 0, 0},
         {"binary", OPTION_STRING, &a.binary, "BINARY",

@@ -41,7 +41,8 @@ static int64_t clamp(int64_t value, int64_t least, int64_t most)
 /* Samples of each round, from the time of one run. */
 static int64_t samples_for(const struct measurement_plan *plan, int64_t rounds, double run_s)
 {
-    const int64_t most = MEASUREMENT_SAMPLES / rounds;
+    const int64_t most =
+        clamp(MEASUREMENT_SAMPLES / (ROUNDS_FACTOR * rounds), 1, MEASUREMENT_SAMPLES);
     if (plan->samples > 0)
         return clamp((plan->samples + rounds - 1) / rounds, 1, most);
     const double share = plan->budget_s / (double)rounds;
@@ -122,10 +123,11 @@ static enum status replace(struct contender *c, const struct trial_options *opti
 }
 
 static enum status run_rounds(const struct trial_options *options,
-                              const struct measurement_plan *plan, int64_t rounds,
+                              const struct measurement_plan *plan, const struct interleaving *how,
                               struct arena *arena, struct contender *c, size_t count,
                               struct measurement *all, size_t *order, struct error *error)
 {
+    const int64_t rounds = how->rounds;
     uint64_t random = 1;
     size_t ready = 0;
     for (size_t i = 0; i < count; i++) {
@@ -134,23 +136,33 @@ static enum status run_rounds(const struct trial_options *options,
         all[i].count = 0;
         ready += c[i].worker != NULL;
     }
-    /* The first run of a process is slow; a throw-away turn says how long one takes. */
+    /* A throw-away turn says how long a run takes. */
     enum status status = STATUS_OK;
+    int64_t fewest = MEASUREMENT_SAMPLES;
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         if (!c[i].worker)
             continue;
         struct measurement first = all[i];
-        status = take_turn(&c[i], options, 1, false, arena, &first, error);
-        c[i].samples_each_round =
-            samples_for(plan, rounds, first.count > 0 ? first.samples_s[0] : c[i].trial.seconds);
+        double least = c[i].trial.seconds;
+        status = take_turn(&c[i], options, ROUND_LEAST, false, arena, &first, error);
+        if (first.count > 0)
+            block_minima(first.samples_s, first.count, 1, &least);
+        c[i].samples_each_round = samples_for(plan, rounds, least);
         c[i].conv_s = c[i].epilogue_s = 0.0;
+        fewest = c[i].samples_each_round < fewest ? c[i].samples_each_round : fewest;
     }
+    /* NOTE: the minimum of more samples is smaller, so those that are compared take the same
+     * number. */
+    for (size_t i = 0; i < count && how->enough; i++)
+        c[i].samples_each_round = fewest;
     const double start = clock_seconds();
+    const int64_t most = how->enough ? ROUNDS_FACTOR * rounds : rounds;
     bool last = false;
-    for (int64_t r = 0; r < rounds && status == STATUS_OK && !last; r++) {
+    for (int64_t r = 0; r < most && status == STATUS_OK && !last; r++) {
         const double spent = clock_seconds() - start;
-        last = r + 1 == rounds || (spent > plan->budget_s * (double)ready &&
-                                   r + 1 >= clamp(plan->min_samples, 2, rounds));
+        const bool look = r + 1 == rounds || r + 1 == 2 * rounds || r + 1 == ROUNDS_FACTOR * rounds;
+        last = r + 1 == most || (spent > plan->budget_s * (double)ready &&
+                                 r + 1 >= clamp(plan->min_samples, 2, rounds));
         shuffle(order, count, &random);
         for (size_t k = 0; k < count && status == STATUS_OK; k++) {
             struct contender *one = &c[order[k]];
@@ -158,17 +170,19 @@ static enum status run_rounds(const struct trial_options *options,
                 status = replace(one, options, arena, error);
             if (!one->worker || status != STATUS_OK)
                 continue;
-            status = take_turn(one, options, one->samples_each_round, last, arena, &all[order[k]],
-                               error);
+            status = take_turn(one, options, one->samples_each_round, last || look, arena,
+                               &all[order[k]], error);
             if (!one->trial.measured)
                 dismiss(one);
         }
+        last |=
+            look && status == STATUS_OK && (!how->enough || how->enough(how->context, c, count));
     }
     return status;
 }
 
 enum status interleave(const struct trial_options *options, const struct measurement_plan *plan,
-                       int64_t rounds, struct trial_pool *pool, struct arena *arena,
+                       const struct interleaving *how, struct trial_pool *pool, struct arena *arena,
                        struct contender *contenders, size_t count, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -189,7 +203,7 @@ enum status interleave(const struct trial_options *options, const struct measure
         c->replaceable = status == STATUS_OK && may_be_replaced(c);
     }
     if (status == STATUS_OK)
-        status = run_rounds(options, plan, rounds, arena, contenders, count, all, order, error);
+        status = run_rounds(options, plan, how, arena, contenders, count, all, order, error);
     for (size_t i = 0; i < count; i++)
         dismiss(&contenders[i]);
     free(all);
@@ -211,7 +225,7 @@ enum status interleave_case(const struct run_list *l, const struct measurement_p
         c[i].binary = i % sides + 1 < sides ? l->interleaving.against : l->interleaving.binary;
     }
     const enum status status =
-        interleave(&l->options, plan, l->interleaving.rounds, pool, arena, c, count, error);
+        interleave(&l->options, plan, &l->interleaving, pool, arena, c, count, error);
     for (size_t i = 0; i < count && status == STATUS_OK && !*stop; i++)
         *stop = !visit(context, source, &c[i].trial);
     free(c);

@@ -2,7 +2,7 @@
  *
  * Each implementation stands ready in a process of its own; in each round every one takes a few
  * samples, in an order drawn anew (from a fixed seed), so that none of them always follows the same
- * other. The outputs of the last round are verified.
+ * other. The outputs of the last round, and of each after which enough() is asked, are verified.
  *
  * A process keeps the luck of where its memory came to lie: two of the same code differ by one or
  * two per cent for as long as they live. So processes are replaced every few rounds, but for those
@@ -24,13 +24,15 @@ struct contender {
     double conv_s, epilogue_s; /* sums over samples */
 };
 
-/* Verifies each contender and times those that pass, in `rounds` rounds. trial.measurement.rounds
- * says in how many they were: fewer where the plan's budget (seconds for each contender) ran out,
- * but at least plan->min_samples. plan->samples, where not 0, is the least number of samples of
- * each. Workers of the caller's are ended. */
+/* Verifies each contender and times those that pass, in rounds. trial.measurement.rounds says in
+ * how many they were: fewer than asked for where the plan's budget (seconds for each contender) ran
+ * out, but at least plan->min_samples; at most ROUNDS_FACTOR times as many where how->enough says
+ * that more are needed. plan->samples, where not 0, is the least number of samples of each in
+ * how->rounds rounds. Workers of the caller's are ended. */
 enum status interleave(const struct trial_options *options, const struct measurement_plan *plan,
-                       int64_t rounds, struct trial_pool *pool, struct arena *arena,
+                       const struct interleaving *how, struct trial_pool *pool, struct arena *arena,
                        struct contender *contenders, size_t count, struct error *error);
+#define ROUNDS_FACTOR 4
 
 /* The part of run_list_walk() for one case. */
 enum status interleave_case(const struct run_list *list, const struct measurement_plan *plan,

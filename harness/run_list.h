@@ -66,9 +66,14 @@ struct run_arguments run_arguments_default(void);
             1e9                                                                                      \
     }
 
-/* How bench times the implementations of a case: in turn where rounds > 1 (interleave.h). */
+/* How bench times the implementations of a case: in turn where rounds > 1 (interleave.h). After
+ * `rounds` rounds, and at twice and four times as many, enough() is asked whether that will do;
+ * NULL: it will. */
+struct contender;
 struct interleaving {
     int64_t rounds;
+    bool (*enough)(void *context, const struct contender *contenders, size_t count);
+    void *context;
     const char *against; /* another build of this program: each implementation runs in both */
     const char *binary;  /* with `against`: a build that runs them in place of this program */
 };
