@@ -235,6 +235,14 @@ demo: deps ## the home case on this machine: verified, timed, in a table
 bench: all ## time every implementation on the home case and append records to results/
 	$(Q)$(BIN) bench --fill kernelbench --record results/bench.jsonl home home@mb8 home@mb1
 
+TRACK ?= home@mb1
+BASE ?= HEAD~1
+.PHONY: track
+track: all ## bench, append records, compare with the commit before (BASE=), write report.html
+	$(Q)$(BIN) bench --record results/bench.jsonl $(TRACK)
+	$(Q)$(BIN) compare --dirty $(BASE) HEAD; status=$$?; \
+	    $(BIN) report --dirty --output report.html results && exit $$status
+
 .PHONY: lint
 lint: ## folder rules, format, scripts
 	$(Q)tests/lint.sh
