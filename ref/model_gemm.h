@@ -1,5 +1,23 @@
-/* The whole model on the CPU in fp32: sub-pixel GEMMs with the epilogue fused strip by strip, so
- * that logits never leave the caches. The implementation `cpu-gemm`. */
+/* The whole model on the CPU in fp32: the implementation `cpu-gemm`.
+ *
+ * A thread takes a region of x (rows of an image, or a few small images), copies it with its zeros
+ * (ref/tile_plan.h), and goes through it in blocks of positions: the product that gives the logits
+ * of all channels and of the phases that share an output row (ref/tile_product.h), then softmax and
+ * sigmoid on the block while it lies in L2 (ref/tile_epilogue.h), then whole cache lines of
+ * finished rows past the caches to y. Logits never leave L2; x is read from memory once, y is
+ * written once.
+ *
+ * Home case, one core of Zen 4 (3.65 GHz: 117 GFLOP/s), AVX-512, one block of 192 positions and two
+ * phases, least of thousands of runs while other programs ran; OpenBLAS 0.3.21 reaches 103 GFLOP/s
+ * in the same minute:
+ *
+ *                                     microseconds    ns an output    share of the block
+ *     product, 256 x 256 x 192             217            4.42             89 %
+ *     softmax (maximum, 2^t, sum)            9            0.19              4 %
+ *     sigmoid, interleaving, storing        18            0.36              7 %
+ *
+ * Copying the region costs less than 1 %, positions that nobody needs cost 1.6 %. The product
+ * runs at 99 % of what the core's FMA units can do (AVX2: 98 %, SSE2, which has no FMA: 25 %). */
 #ifndef ASSAY_REF_MODEL_GEMM_H
 #define ASSAY_REF_MODEL_GEMM_H
 
@@ -7,9 +25,8 @@
 
 struct model_gemm;
 
-/* Packs the weights. `params` is borrowed until the free. The OpenMP threads of the caller are
- * used by every run; OpenBLAS is told to use one thread in each of them. STATUS_ENVIRONMENT when
- * memory is lacking. */
+/* Packs the weights. `params` is borrowed until the free. Every run uses the caller's OpenMP
+ * threads and no library's. STATUS_ENVIRONMENT when memory is lacking. */
 enum status model_gemm_create(struct model_gemm **model, const struct problem *problem,
                               const struct params *params, struct error *error);
 void model_gemm_free(struct model_gemm *model);

@@ -6,115 +6,13 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(ISA_avx512)
-#include <immintrin.h>
-#include <sleef.h>
-typedef __m512 vf;
-typedef __m512d vd;
-#define VF_EXP Sleef_expf16_u10avx512f
-#define VD_EXP Sleef_expd8_u10avx512f
-#define VF_MAX _mm512_max_ps
-#define VD_MAX _mm512_max_pd
-#elif defined(ISA_avx2)
-#include <immintrin.h>
-#include <sleef.h>
-typedef __m256 vf;
-typedef __m256d vd;
-#define VF_EXP Sleef_expf8_u10avx2
-#define VD_EXP Sleef_expd4_u10avx2
-#define VF_MAX _mm256_max_ps
-#define VD_MAX _mm256_max_pd
-#elif defined(ISA_sse2)
-#include <emmintrin.h>
-#include <sleef.h>
-typedef __m128 vf;
-typedef __m128d vd;
-#define VF_EXP Sleef_expf4_u10sse2
-#define VD_EXP Sleef_expd2_u10sse2
-#define VF_MAX _mm_max_ps
-#define VD_MAX _mm_max_pd
-#else
-typedef float vf __attribute__((vector_size(16)));
-typedef double vd __attribute__((vector_size(16)));
-static inline vf VF_EXP(vf x)
-{
-    for (int i = 0; i < 4; i++)
-        x[i] = expf(x[i]);
-    return x;
-}
-static inline vd VD_EXP(vd x)
-{
-    for (int i = 0; i < 2; i++)
-        x[i] = exp(x[i]);
-    return x;
-}
-static inline vf VF_MAX(vf a, vf b)
-{
-    for (int i = 0; i < 4; i++)
-        a[i] = a[i] > b[i] ? a[i] : b[i];
-    return a;
-}
-static inline vd VD_MAX(vd a, vd b)
-{
-    for (int i = 0; i < 2; i++)
-        a[i] = a[i] > b[i] ? a[i] : b[i];
-    return a;
-}
-#endif
-
-#define VF_LANES ((int64_t)(sizeof(vf) / sizeof(float)))
-#define VD_LANES ((int64_t)(sizeof(vd) / sizeof(double)))
-/* Vectors handled together: enough independent exponentials to hide their latency. */
-#define BLOCK 4
-
-static inline vf *vf_at(float *p)
-{
-    return (vf *)__builtin_assume_aligned(p, sizeof(vf));
-}
+#include "ref/tile_epilogue.h"
+#include "ref/tile_product.h"
+#include "ref/vector.h"
 
 static inline vd *vd_at(double *p)
 {
     return (vd *)__builtin_assume_aligned(p, sizeof(vd));
-}
-
-static void epilogue_f32_block(const struct epilogue *e, float *c, int64_t pitch, int vectors)
-{
-    vf maximum[BLOCK], sum[BLOCK];
-    for (int v = 0; v < vectors; v++) {
-        maximum[v] = (vf){0} - INFINITY;
-        sum[v] = (vf){0};
-    }
-    for (int64_t ch = 0; ch < e->channels; ch++) {
-        vf *z = vf_at(c + ch * pitch);
-        const float b = e->conv_bias ? e->conv_bias[ch] : 0.0f;
-        for (int v = 0; v < vectors; v++)
-            maximum[v] = VF_MAX(maximum[v], z[v] + b);
-    }
-    for (int64_t ch = 0; ch < e->channels; ch++) {
-        vf *z = vf_at(c + ch * pitch);
-        const float b = e->conv_bias ? e->conv_bias[ch] : 0.0f;
-        for (int v = 0; v < vectors; v++) {
-            z[v] = VF_EXP(z[v] + b - maximum[v]);
-            sum[v] += z[v];
-        }
-    }
-    for (int v = 0; v < vectors; v++)
-        sum[v] = 1.0f / sum[v];
-    for (int64_t ch = 0; ch < e->channels; ch++) {
-        vf *z = vf_at(c + ch * pitch);
-        const float b = e->bias[ch * e->bias_step], scale = -e->scaling_factor;
-        for (int v = 0; v < vectors; v++)
-            z[v] = 1.0f / (1.0f + VF_EXP((z[v] * sum[v] + b) * scale));
-    }
-}
-
-static void epilogue_f32(const struct epilogue *e, float *c, int64_t pitch, int64_t positions)
-{
-    int64_t i = 0;
-    for (; i + BLOCK * VF_LANES <= positions; i += BLOCK * VF_LANES)
-        epilogue_f32_block(e, c + i, pitch, BLOCK);
-    for (; i < positions; i += VF_LANES)
-        epilogue_f32_block(e, c + i, pitch, 1);
 }
 
 static void oracle_f64_block(const struct epilogue *e, const struct oracle_arrays *a, int64_t i)
@@ -123,7 +21,7 @@ static void oracle_f64_block(const struct epilogue *e, const struct oracle_array
     for (int64_t ch = 0; ch < e->channels; ch++) {
         vd *z = vd_at(a->logit + ch * a->pitch + i);
         *z += e->conv_bias ? (double)e->conv_bias[ch] : 0.0;
-        maximum = VD_MAX(maximum, *z);
+        maximum = vd_max(maximum, *z);
     }
     for (int64_t ch = 0; ch < e->channels; ch++) {
         const vd value = VD_EXP(*vd_at(a->logit + ch * a->pitch + i) - maximum);
@@ -267,7 +165,11 @@ static void compare_row(const float *got, const double *expected, const double *
 extern const struct strip_kernels TABLE(ISA);
 const struct strip_kernels TABLE(ISA) = {
     .isa = NAME(ISA),
-    .epilogue_f32 = epilogue_f32,
+    .pack_f32 = pack_f32,
+    .product_f32 = product_f32,
+    .softmax_f32 = softmax_f32,
+    .sigmoid_f32 = sigmoid_f32,
+    .stream_f32 = stream_f32,
     .oracle_f64 = oracle_f64,
     .bound_pixels = bound_pixels,
     .bound_row = bound_row,

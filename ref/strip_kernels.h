@@ -24,6 +24,33 @@ struct epilogue {
     float scaling_factor;
 };
 
+/* The fp32 product of a block of positions (ref/tile_product.h):
+ *
+ *     c[m * row_step * pitch + q] = initial[m * row_step] + sum over k of W[m, k] x[offsets[k] + q]
+ *
+ * for rows m and positions q. Whole vectors of positions are read and written: up to STRIP_PITCH -
+ * 1 elements behind the last one. */
+struct tile_product {
+    const float *weights; /* by pack_f32 */
+    int64_t rows, k;
+    const float *x;
+    const int64_t *offsets; /* [k] */
+    float *c;
+    int64_t pitch, row_step;
+    int64_t positions;
+    const float *initial;
+};
+
+/* One channel of a row phase: phases [positions] side by side. Position i of phase j is put at
+ * line[i * step + place[j]]; the places differ modulo `step`. */
+struct sigmoid_row {
+    int64_t phases, step, positions;
+    const float *const *c;          /* [phases] */
+    const float *const *reciprocal; /* [phases] */
+    const int64_t *place;           /* [phases] */
+    float *line;
+};
+
 /* What the oracle knows of a strip of one phase, in fp64. */
 struct oracle_arrays {
     int64_t channels, positions, pitch;
@@ -50,8 +77,18 @@ struct comparison {
 struct strip_kernels {
     const char *isa;
 
-    /* In place, fp32: c [channels][pitch], logits without conv_bias -> y. */
-    void (*epilogue_f32)(const struct epilogue *e, float *c, int64_t pitch, int64_t positions);
+    /* W [rows][k] in the order that product_f32 reads. */
+    void (*pack_f32)(const float *from, int64_t rows, int64_t k, float *to);
+    void (*product_f32)(const struct tile_product *product);
+
+    /* In place: logits c [channels][pitch] -> exp(c - max); reciprocal [positions] of their sums.
+     */
+    void (*softmax_f32)(int64_t channels, float *c, int64_t pitch, int64_t positions,
+                        float *reciprocal);
+    /* exp(c - max), reciprocal -> y, for one channel. */
+    void (*sigmoid_f32)(const struct epilogue *e, int64_t channel, const struct sigmoid_row *row);
+    /* Copies n floats to memory that is not read again soon. */
+    void (*stream_f32)(float *to, const float *from, int64_t n);
 
     /* In: logit without conv_bias, magnitude of the products. Out: all arrays. */
     void (*oracle_f64)(const struct epilogue *e, const struct oracle_arrays *arrays);

@@ -1,0 +1,184 @@
+/* One vector type for each instruction set and element type, and what the vector kernels need of
+ * it. Included by ref/strip_kernels.c only, which is compiled once for each set: ISA_<name> is
+ * defined, and the compiler's flags are those of that set.
+ *
+ *     vf, vd                  vectors of float and of double; VF_LANES, VD_LANES elements
+ *     vf_fma(a, b, c)         a b + c; rounded once where the set has FMA
+ *     vf_max, vf_min          a NaN in the second operand stays
+ *     vf_exp2(t)              2^t, relative error below 2^-23; t in [-126, 126], or NaN
+ *     vf_reciprocal(d)        1 / d within 1 ulp, d in [1, 2^127), or NaN
+ *     VD_EXP(x)               SLEEF's, 1.0 ulp
+ */
+#ifndef ASSAY_REF_VECTOR_H
+#define ASSAY_REF_VECTOR_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(ISA_avx512)
+#include <immintrin.h>
+#include <sleef.h>
+#define VECTOR_BYTES 64
+#define VD_EXP Sleef_expd8_u10avx512f
+#elif defined(ISA_avx2)
+#include <immintrin.h>
+#include <sleef.h>
+#define VECTOR_BYTES 32
+#define VD_EXP Sleef_expd4_u10avx2
+#elif defined(ISA_sse2)
+#include <emmintrin.h>
+#include <sleef.h>
+#define VECTOR_BYTES 16
+#define VD_EXP Sleef_expd2_u10sse2
+#else
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+#define VECTOR_BYTES 16
+#endif
+
+typedef float vf __attribute__((vector_size(VECTOR_BYTES)));
+typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t vi __attribute__((vector_size(VECTOR_BYTES)));
+typedef float vf_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+
+#define VF_LANES ((int64_t)(sizeof(vf) / sizeof(float)))
+#define VD_LANES ((int64_t)(sizeof(vd) / sizeof(double)))
+
+/* Rows of the largest tile of a product (ref/tile_product.h): with TILE_VECTORS columns of vectors
+ * its sums and its operands fill the registers. */
+#if defined(ISA_avx2) || defined(ISA_sse2)
+#define TILE_ROWS 4
+#else
+#define TILE_ROWS 8
+#endif
+
+static inline vf vf_set(float x)
+{
+#if defined(ISA_avx512)
+    return _mm512_set1_ps(x);
+#elif defined(ISA_avx2)
+    return _mm256_set1_ps(x);
+#else
+    return (vf){x, x, x, x};
+#endif
+}
+
+static inline vf vf_load(const float *p)
+{
+    return *(const vf_unaligned *)p;
+}
+
+static inline void vf_store(float *p, vf v)
+{
+    *(vf_unaligned *)p = v;
+}
+
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+#if defined(ISA_avx512)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(ISA_avx2)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+static inline vf vf_max(vf a, vf b)
+{
+#if defined(ISA_avx512)
+    return _mm512_max_ps(a, b);
+#elif defined(ISA_avx2)
+    return _mm256_max_ps(a, b);
+#elif defined(ISA_sse2)
+    return _mm_max_ps(a, b);
+#else
+    const vi larger = a > b;
+    return (vf)(((vi)a & larger) | ((vi)b & ~larger));
+#endif
+}
+
+static inline vf vf_min(vf a, vf b)
+{
+#if defined(ISA_avx512)
+    return _mm512_min_ps(a, b);
+#elif defined(ISA_avx2)
+    return _mm256_min_ps(a, b);
+#elif defined(ISA_sse2)
+    return _mm_min_ps(a, b);
+#else
+    const vi smaller = a < b;
+    return (vf)(((vi)a & smaller) | ((vi)b & ~smaller));
+#endif
+}
+
+static inline vd vd_max(vd a, vd b)
+{
+#if defined(ISA_avx512)
+    return _mm512_max_pd(a, b);
+#elif defined(ISA_avx2)
+    return _mm256_max_pd(a, b);
+#elif defined(ISA_sse2)
+    return _mm_max_pd(a, b);
+#else
+    for (int i = 0; i < 2; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+#endif
+}
+
+#if !defined(VD_EXP)
+static inline vd VD_EXP(vd x)
+{
+    for (int i = 0; i < 2; i++)
+        x[i] = exp(x[i]);
+    return x;
+}
+#endif
+
+/* The polynomial of degree 6 that deviates least from 2^r on [-1/2, 1/2], relatively, with the
+ * first coefficient held at 1: 2e-9 before the roundings, 2^-23.3 with them. */
+#define EXP2_C1 0x1.62e43p-1f
+#define EXP2_C2 0x1.ebfbdcp-3f
+#define EXP2_C3 0x1.c6aee8p-5f
+#define EXP2_C4 0x1.3b2d4cp-7f
+#define EXP2_C5 0x1.5f3e52p-10f
+#define EXP2_C6 0x1.41fbbcp-13f
+
+static inline vf vf_exp2(vf t)
+{
+#if defined(ISA_avx512)
+    const vf whole = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const vf biased = t + 0x1.8p23f; /* its low bits are the nearest whole number */
+    const vf whole = biased - 0x1.8p23f;
+#endif
+    const vf r = t - whole;
+    vf p = vf_fma(vf_set(EXP2_C6), r, vf_set(EXP2_C5));
+    p = vf_fma(p, r, vf_set(EXP2_C4));
+    p = vf_fma(p, r, vf_set(EXP2_C3));
+    p = vf_fma(p, r, vf_set(EXP2_C2));
+    p = vf_fma(p, r, vf_set(EXP2_C1));
+    p = vf_fma(p, r, vf_set(1.0f));
+#if defined(ISA_avx512)
+    return _mm512_scalef_ps(p, whole);
+#else
+    return (vf)((vi)p + (vi)((vi)biased << 23)); /* p in [0.7, 1.42]: the exponent has room */
+#endif
+}
+
+static inline vf vf_reciprocal(vf d)
+{
+#if defined(ISA_avx512)
+    const vf r = _mm512_rcp14_ps(d);
+    return vf_fma(r, vf_fma(-d, r, vf_set(1.0f)), r);
+#else
+    return 1.0f / d;
+#endif
+}
+
+#endif
