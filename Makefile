@@ -209,7 +209,7 @@ fuzz-run: $(FUZZ_BIN) $(FUZZ_SEEDS)
 	    >$(BUILD)/fuzz_descriptor.corpus/all
 	$(Q)cd $(BUILD) && for f in $(notdir $(FUZZ_BIN)); do \
 	    ASAN_OPTIONS=log_path=$$f.report ./$$f -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
-	        -max_len=20000 -rss_limit_mb=3000 -print_final_stats=1 $$f.corpus || exit 1; \
+	        -max_len=20000 -rss_limit_mb=3000 -malloc_limit_mb=1048576 -print_final_stats=1 $$f.corpus || exit 1; \
 	done
 
 .PHONY: test-pytorch

@@ -14,8 +14,9 @@
  * decompress a chunk. */
 #define OPEN_MILLISECONDS 500
 #define PIECE_MILLISECONDS 20000
-/* Memory on top of what the program had, and of a few chunks. */
-#define MEMORY_BYTES ((rlim_t)512 << 20)
+/* Memory on top of what the program has: to open, and to read, where a few chunks come on top. */
+#define OPEN_BYTES ((rlim_t)64 << 20)
+#define READ_BYTES ((rlim_t)512 << 20)
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -79,7 +80,7 @@ static void leave_the_program(int socket)
         dup2(open("/dev/null", O_RDWR), STDERR_FILENO);
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     close_range(4, ~0U, 0);
-    limit_memory(MEMORY_BYTES);
+    limit_memory(OPEN_BYTES);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -128,7 +129,7 @@ void case_reader_child(int socket, void *window, const struct case_place *place,
     for (int i = 0; i < CASE_TENSORS; i++)
         if (contents.tensors[i].chunk_bytes > chunk)
             chunk = contents.tensors[i].chunk_bytes;
-    limit_memory(MEMORY_BYTES + 4 * (rlim_t)chunk);
+    limit_memory(READ_BYTES + 4 * (rlim_t)chunk);
 
     for (;;) {
         struct reader_request request;
