@@ -26,8 +26,8 @@
  * neighbours in a warp being neighbours in x; where the tap falls outside the input it reads
  * nothing and writes zeros. So weights must be finite: 0 * inf would be NaN; other weights go
  * through gpu/conv_direct.cuh. B is copied by 16-byte cp.async. STAGES - 1 slices are in flight; a
- * slice's copies are issued one by one between the steps of another's arithmetic, and the first
- * fragments of the next slice are read under the last step of this one.
+ * slice's copies are issued a few at a time between the steps of another's arithmetic, and the
+ * first fragments of the next slice are read under the last step of this one.
  *
  * Sums start from conv_bias and go in order of taps, then channels, one FMA each: IEEE fp32. */
 #ifndef ASSAY_GPU_CONV_GEMM_CUH
@@ -50,17 +50,10 @@ struct gemm_tile {
     static constexpr int PIXELS = BM > THREADS ? BM / THREADS : 1; /* a thread loads */
     static constexpr int K_STEP = BM < THREADS ? THREADS / BM : 1;
     static constexpr int K_ROWS = BK / K_STEP; /* that a thread loads of each of its pixels */
-
-    /* The loop's body is GROUP steps of k and their share of the copies: some 600 instructions. A
-     * whole slice is 2300, and waits for instructions (H200: 11 % of the time). */
-    static constexpr int GROUP = 4, GROUPS = BK / GROUP;
-    static constexpr int A_GROUP = K_ROWS / GROUPS;    /* rows of A that a group copies */
-    static constexpr int B_VECTORS = BN / 4;           /* 16-byte copies in a row of B */
+    static constexpr int B_VECTORS = BN / 4;   /* 16-byte copies in a row of B */
     static constexpr int B_ROWS = THREADS / B_VECTORS; /* that one round of copies covers */
     static constexpr int B_COPIES = B_ROWS < BK ? BK / B_ROWS : 1;
-    /* Copies in a group that has any, and groups from one such to the next. */
-    static constexpr int B_GROUP = B_COPIES > GROUPS ? B_COPIES / GROUPS : 1;
-    static constexpr int B_EVERY = GROUPS > B_COPIES ? GROUPS / B_COPIES : 1;
+    static constexpr int COPY_STEPS = 4; /* steps between groups of copies */
     static constexpr int MIN_BLOCKS = (TM * TN > 64 ? 256 : 384) / THREADS;
 
     /* Output staging, one area for each warp: a row of pixels for each of 4 * LANES_N channels. */
@@ -77,7 +70,7 @@ struct gemm_tile {
     static_assert(WARP_M % 32 == 0, "a warp writes 32 pixels at a time");
     static_assert(B_ROWS >= 1 && (B_ROWS > BK || BK % B_ROWS == 0), "B is copied in whole rounds");
     static_assert(K_STEP <= BK && BK % K_STEP == 0 && 16 % BK == 0, "slices divide the padding");
-    static_assert(BK % GROUP == 0 && A_GROUP * GROUPS == K_ROWS, "groups make a slice");
+    static_assert(BK % COPY_STEPS == 0, "fragments alternate, copies spread");
 };
 
 /* One residue pair and its pixels, flattened over (image, a, b). */
@@ -199,33 +192,30 @@ static __device__ __forceinline__ void loader_tap(gemm_loader<T> &l, const conv_
     loader_rows<T>(l, args);
 }
 
-/* Starts the copies of the current slice that belong to its group `group` of steps, so that they
- * spread over the arithmetic of another. a_to and b_to are this thread's places; moves them on. */
+/* Starts the copies of the current slice that belong to step `step` of BK: a few every COPY_STEPS,
+ * so that they spread over the arithmetic of a slice (each group costs the compiler's three empty
+ * instructions between shared-memory loads and copies, so not one at a time). a_to and b_to are
+ * this thread's first places in the stage. */
 template <class T>
 static __device__ __forceinline__ void loader_copy(gemm_loader<T> &l, const conv_args &args,
-                                                   int step_group, unsigned &a_to, unsigned &b_to)
+                                                   int step, unsigned a_to, unsigned b_to)
 {
 #pragma unroll
-    for (int k = 0; k < T::A_GROUP; k++)
+    for (int k = 0; k < T::K_ROWS; k++)
+        if (k * T::K_STEP / T::COPY_STEPS * T::COPY_STEPS == step)
 #pragma unroll
-        for (int i = 0; i < T::PIXELS; i++) {
-            copy_4_or_zero(a_to + (k * T::K_STEP * T::BM + i * T::THREADS) * 4, l.source[i],
-                           l.rows[i] & 1u << k);
-            l.source[i] += args.x_plane * T::K_STEP;
+            for (int i = 0; i < T::PIXELS; i++) {
+                copy_4_or_zero(a_to + (k * T::K_STEP * T::BM + i * T::THREADS) * 4, l.source[i],
+                               l.rows[i] & 1u << k);
+                l.source[i] += args.x_plane * T::K_STEP;
+            }
+#pragma unroll
+    for (int i = 0; i < T::B_COPIES; i++)
+        if (i * T::BK / T::B_COPIES / T::COPY_STEPS * T::COPY_STEPS == step) {
+            if (T::B_ROWS <= T::BK || threadIdx.x / T::B_VECTORS < T::BK)
+                copy_16(b_to + i * (T::THREADS * 16), l.weight);
+            l.weight += (int64_t)(T::B_ROWS < T::BK ? T::B_ROWS : T::BK) * args.group_out_padded;
         }
-#pragma unroll
-    for (int i = 0; i < T::PIXELS; i++)
-        l.rows[i] >>= T::A_GROUP;
-    a_to += T::GROUP * T::BM * 4;
-    if (T::B_EVERY > 1 && step_group % T::B_EVERY != 0)
-        return;
-#pragma unroll
-    for (int i = 0; i < T::B_GROUP; i++) {
-        if (T::B_ROWS <= T::BK || threadIdx.x / T::B_VECTORS < T::BK)
-            copy_16(b_to, l.weight);
-        l.weight += (int64_t)(T::B_ROWS < T::BK ? T::B_ROWS : T::BK) * args.group_out_padded;
-        b_to += T::THREADS * 16;
-    }
 }
 
 /* Moves to the next slice. After the last, to one that copies zeros, and weights that exist. */
@@ -235,7 +225,8 @@ static __device__ __forceinline__ void loader_advance(gemm_loader<T> &l, const c
 {
     l.channel += T::BK;
     if (l.channel < args.group_in) {
-        loader_rows<T>(l, args);
+        if (l.channel + T::BK > args.group_in)
+            loader_rows<T>(l, args);
         return;
     }
     if (++l.column == p.column_end) {
@@ -327,10 +318,9 @@ static __device__ __forceinline__ void conv_gemm(const conv_args &args, const co
     const unsigned b_to = (unsigned)__cvta_generic_to_shared(b_stages + threadIdx.x * 4);
 #pragma unroll 1
     for (int s = 0; s < T::STAGES - 1; s++) {
-        unsigned a_write = a_to + s * (T::A_SIZE * 4), b_write = b_to + s * (T::B_SIZE * 4);
-#pragma unroll 1
-        for (int g = 0; g < T::GROUPS; g++)
-            loader_copy<T>(l, args, g, a_write, b_write);
+#pragma unroll
+        for (int k = 0; k < T::BK; k++)
+            loader_copy<T>(l, args, k, a_to + s * (T::A_SIZE * 4), b_to + s * (T::B_SIZE * 4));
         loader_advance<T>(l, args, p, group, chunk);
         __pipeline_commit();
     }
@@ -338,32 +328,30 @@ static __device__ __forceinline__ void conv_gemm(const conv_args &args, const co
     __syncthreads();
 
     float a[2][T::TM], b[2][T::TN];
-    int reading = 0, writing = T::STAGES - 1, g = 0;
-    const float *a_from = a_fragment, *b_from = b_fragment;
-    unsigned a_write = a_to + writing * (T::A_SIZE * 4), b_write = b_to + writing * (T::B_SIZE * 4);
-    load_fragments<T>(a_from, b_from, a[0], b[0]);
+    int reading = 0, writing = T::STAGES - 1;
+    load_fragments<T>(a_fragment, b_fragment, a[0], b[0]);
 #pragma unroll 1
-    for (int left = slices * T::GROUPS; left > 0; left--) {
-        loader_copy<T>(l, args, g, a_write, b_write);
+    for (int slice = 0; slice < slices; slice++) {
+        const unsigned a_slice = a_to + writing * (T::A_SIZE * 4);
+        const unsigned b_slice = b_to + writing * (T::B_SIZE * 4);
+        const float *a_from = a_fragment + reading * T::A_SIZE;
+        const float *b_from = b_fragment + reading * T::B_SIZE;
+        reading = reading + 1 == T::STAGES ? 0 : reading + 1;
+        writing = writing + 1 == T::STAGES ? 0 : writing + 1;
 #pragma unroll
-        for (int k = 0; k < T::GROUP; k++) {
-            a_from += T::BM;
-            b_from += T::BN;
-            if (k == T::GROUP - 1 && ++g == T::GROUPS) {
-                /* The next slice's first fragments are read under this one's last products. */
-                g = 0;
+        for (int k = 0; k < T::BK; k++) {
+            loader_copy<T>(l, args, k, a_slice, b_slice);
+            if (k + 1 < T::BK) {
+                load_fragments<T>(a_from + (k + 1) * T::BM, b_from + (k + 1) * T::BN,
+                                  a[(k + 1) % 2], b[(k + 1) % 2]);
+            } else { /* the next slice's first, while this one's last are multiplied */
                 loader_advance<T>(l, args, p, group, chunk);
                 __pipeline_commit();
                 __pipeline_wait_prior(T::STAGES - 2);
                 __syncthreads();
-                reading = reading + 1 == T::STAGES ? 0 : reading + 1;
-                writing = writing + 1 == T::STAGES ? 0 : writing + 1;
-                a_from = a_fragment + reading * T::A_SIZE;
-                b_from = b_fragment + reading * T::B_SIZE;
-                a_write = a_to + writing * (T::A_SIZE * 4);
-                b_write = b_to + writing * (T::B_SIZE * 4);
+                load_fragments<T>(a_fragment + reading * T::A_SIZE,
+                                  b_fragment + reading * T::B_SIZE, a[0], b[0]);
             }
-            load_fragments<T>(a_from, b_from, a[(k + 1) % 2], b[(k + 1) % 2]);
 #pragma unroll
             for (int i = 0; i < T::TM; i++)
 #pragma unroll

@@ -10,7 +10,9 @@
  *     y [image][channel][pixel] a warp writes 32 neighbouring pixels of a channel
  *
  * Launch of that pass: 256 threads, 64 pixels (32 for more than 256 channels), 33 KiB of shared
- * memory for 128 channels. Home case: 2.18 GB, floor 0.51 ms, beside the convolution. */
+ * memory for 128 channels. Home case: 2.18 GB, floor 0.51 ms, beside the convolution. Measured on
+ * an H200 with cuDNN 9.19: tf32 1.58 ms, of which convolution, channels last, 0.64, transposing x
+ * 0.10, this pass 0.82; fp32 13.4 ms, of which convolution, NCHW, 12.5. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

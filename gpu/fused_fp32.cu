@@ -22,13 +22,13 @@
  * once for running maxima and sums, once for the answer. Weights or scales that are not finite, and
  * groups too small for a tile, take the direct path at the end of the file.
  *
- * Launch (128 channels): 128 threads, 2 blocks a multiprocessor, 255 registers, 48 KiB of shared
+ * Launch (128 channels): 128 threads, 2 blocks a multiprocessor, 255 registers, 32 KiB of shared
  * memory each. Fast intrinsics: ex2.approx and rcp.approx (gpu/epilogue_math.cuh).
  *
  * Home case: 139.6 GFLOP in 16,641 tiles, 1.22 GB; floor 2.68 ms at cuBLAS's measured fp32 rate of
- * 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms). Measured on that H200, unrolled over
- * a whole slice of 8 or 16: 3.48 and 3.57 ms, 77 and 75 % of that rate; 11 % of the time went to
- * waiting for instructions, which the shorter loop of gpu/conv_gemm.cuh is for. */
+ * 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms). Measured on that H200: 3.48 ms, 77 %
+ * of that rate; 3.57 ms with slices of 16, whose 38 KiB of unrolled instructions cost 11 % of the
+ * time in waiting for them. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,12 +39,12 @@
 #include "gpu/epilogue_math.cuh"
 
 /* Tiles by the channels of a group; gemm_tile<WARPS_M, WARPS_N, LANES_N, TM, TN, BK, STAGES>. */
-typedef gemm_tile<4, 1, 2, 4, 4, 16, 3> tile_8;    /* 256 pixels x   8 channels */
-typedef gemm_tile<4, 1, 4, 8, 8, 16, 3> tile_32;   /* 256 x  32 */
-typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;   /* 128 x  64 */
-typedef gemm_tile<4, 1, 8, 8, 16, 16, 3> tile_128; /* 128 x 128 */
-typedef gemm_tile<2, 2, 8, 8, 16, 8, 3> tile_256;  /*  64 x 256 */
-typedef gemm_tile<1, 4, 8, 8, 16, 8, 3> tile_512;  /*  32 x 512 */
+typedef gemm_tile<4, 1, 2, 4, 4, 16, 3> tile_8;   /* 256 pixels x   8 channels */
+typedef gemm_tile<4, 1, 4, 8, 8, 16, 3> tile_32;  /* 256 x  32 */
+typedef gemm_tile<4, 1, 8, 8, 8, 16, 3> tile_64;  /* 128 x  64 */
+typedef gemm_tile<4, 1, 8, 8, 16, 8, 4> tile_128; /* 128 x 128 */
+typedef gemm_tile<2, 2, 8, 8, 16, 8, 3> tile_256; /*  64 x 256 */
+typedef gemm_tile<1, 4, 8, 8, 16, 8, 3> tile_512; /*  32 x 512 */
 
 /* Maximum or sum over the lanes that hold a pixel's channels, and over the warps side by side. */
 template <class T, bool MAXIMUM>

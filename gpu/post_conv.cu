@@ -1,6 +1,7 @@
 /* Convolution apart; softmax .. sigmoid in one coalesced pass (gpu/softmax_pass.cu).
  *
- * Home case: 1 write and 1 read-and-write of 1.09 GB, 0.25 + 0.51 ms, beside the convolution. */
+ * Home case: 1 write and 1 read-and-write of 1.09 GB, 0.25 + 0.51 ms, beside the convolution.
+ * Measured on an H200: 3.87 ms. */
 #include "gpu/conv_transpose_fp32.h"
 #include "gpu/softmax_pass.h"
 

@@ -4,7 +4,8 @@
  * The convolution writes y; the other four read and write it in place. Nothing beyond y is needed.
  *
  * Home case: 1 write and 4 read-and-writes of 1.09 GB, 0.25 + 4 x 0.51 ms, after at least 2.1 ms of
- * fp32 arithmetic. The rung that shows what fusing the epilogue is worth. */
+ * fp32 arithmetic. Measured on an H200: 5.47 ms. The rung that shows what fusing the epilogue is
+ * worth. */
 #include "gpu/conv_transpose_fp32.h"
 #include "gpu/elementwise.h"
 #include "gpu/softmax_pass.h"
