@@ -314,6 +314,32 @@ static enum status rotate(struct plugin_state *s, struct error *error)
     return status;
 }
 
+/* The time in which no device moves the problem's bytes, from a copy within its memory; 0 where the
+ * tensors are small enough to stay in a cache, or there is no room for the copy. */
+static double byte_floor(struct plugin_state *s)
+{
+    enum { COPIES = 3 };
+    const size_t bytes = (size_t)1 << 28;
+    struct foreign_buffer a = {0}, b = {0};
+    struct error ignored;
+    double best = 0.0;
+    if (problem_bytes(&s->problem) < 2.0 * (double)bytes)
+        return 0.0;
+    bool good = foreign_buffer_init(s->device, &a, bytes, &ignored) == STATUS_OK &&
+                foreign_buffer_init(s->device, &b, bytes, &ignored) == STATUS_OK;
+    for (int i = 0; i < COPIES && good; i++) {
+        double seconds = 0.0;
+        good = foreign_device_begin(s->device, &ignored) == STATUS_OK &&
+               foreign_buffer_copy(s->device, &b, 0, &a, 0, bytes, &ignored) == STATUS_OK &&
+               foreign_device_end(s->device, &seconds, &ignored) == STATUS_OK;
+        if (good && (best == 0.0 || seconds < best))
+            best = seconds;
+    }
+    foreign_buffer_release(s->device, &a);
+    foreign_buffer_release(s->device, &b);
+    return good ? problem_bytes(&s->problem) * best / (2.0 * (double)bytes) : 0.0;
+}
+
 /* Device memory only. Leaves x on the device rotated by *rotation elements. */
 static enum status measure(void *state, const float *x, float *y,
                            const struct measurement_plan *plan, struct measurement *m,
@@ -330,6 +356,9 @@ static enum status measure(void *state, const float *x, float *y,
         status = foreign_buffer_upload(s->device, &s->buffers[X], x, s->bytes[X], error);
     if (status == STATUS_OK) /* warms up */
         status = call_run(s, device_pointer(s, X), device_pointer(s, Y), error);
+    m->floor_s = byte_floor(s);
+    if (m->floor_s > 0.0)
+        snprintf(m->bound_by, sizeof m->bound_by, "bytes");
     const double start = clock_seconds();
     do {
         double seconds;

@@ -11,7 +11,7 @@ static int64_t size_of(const struct problem *p)
 
 bool mismatch_map_init(struct mismatch_map *map, const struct problem *p)
 {
-    *map = (struct mismatch_map){.problem = *p};
+    *map = (struct mismatch_map){.problem = *p, .first_pixel = INT64_MAX, .last_pixel = -1};
     map->counts = calloc((size_t)size_of(p), sizeof *map->counts);
     map->images = map->counts;
     map->channels = map->images + p->batch;
@@ -28,7 +28,15 @@ void mismatch_map_release(struct mismatch_map *map)
 
 void mismatch_map_add(struct mismatch_map *map, const struct element *e)
 {
+    const struct problem *p = &map->problem;
+    const int64_t pixel = e->h * problem_output_w(p) + e->w;
     map->total++;
+    map->in_output_padding += e->h >= problem_output_h(p) - p->output_padding_h ||
+                              e->w >= problem_output_w(p) - p->output_padding_w;
+    if (pixel < map->first_pixel)
+        map->first_pixel = pixel;
+    if (pixel > map->last_pixel)
+        map->last_pixel = pixel;
     map->images[e->n]++;
     map->channels[e->c]++;
     map->rows[e->h]++;
@@ -38,6 +46,11 @@ void mismatch_map_add(struct mismatch_map *map, const struct element *e)
 void mismatch_map_merge(struct mismatch_map *map, const struct mismatch_map *other)
 {
     map->total += other->total;
+    map->in_output_padding += other->in_output_padding;
+    if (other->first_pixel < map->first_pixel)
+        map->first_pixel = other->first_pixel;
+    if (other->last_pixel > map->last_pixel)
+        map->last_pixel = other->last_pixel;
     for (int64_t i = 0; i < size_of(&map->problem); i++)
         map->counts[i] += other->counts[i];
 }
@@ -106,11 +119,63 @@ static void say_axis(struct line *line, const char *one, const char *many, const
             (long long)e.first, (long long)e.last);
 }
 
+/* Rows and columns that are hit are two runs, and at least half of what lies in both is bad: a tile
+ * was written wrong as a whole. */
+static bool is_tile(const struct mismatch_map *map, const struct extent *rows,
+                    const struct extent *columns)
+{
+    const struct problem *p = &map->problem;
+    const int64_t images = extent_of(map->images, p->batch).hit;
+    const int64_t channels = extent_of(map->channels, p->out_channels).hit;
+    const int64_t out_h = problem_output_h(p), out_w = problem_output_w(p);
+    const bool runs = rows->last - rows->first + 1 == rows->hit &&
+                      columns->last - columns->first + 1 == columns->hit;
+    return runs && rows->hit > 1 && columns->hit > 1 && rows->hit <= out_h / 2 &&
+           columns->hit <= out_w / 2 &&
+           2 * map->total >= images * channels * rows->hit * columns->hit;
+}
+
+/* The first of these that holds says where in the plane they are. */
+static void say_place(struct line *line, const struct mismatch_map *map)
+{
+    const struct problem *p = &map->problem;
+    const int64_t out_h = problem_output_h(p), out_w = problem_output_w(p);
+    const struct extent rows = extent_of(map->rows, out_h);
+    const struct extent columns = extent_of(map->columns, out_w);
+    const int64_t rh = p->stride_h > 1 ? residue_of(map->rows, out_h, p->stride_h) : -1;
+    const int64_t rw = p->stride_w > 1 ? residue_of(map->columns, out_w, p->stride_w) : -1;
+    const int64_t run = map->last_pixel - map->first_pixel + 1;
+    if (map->in_output_padding == map->total && rows.hit > 1 && columns.hit > 1) {
+        say(line, "; all in the rows and columns that output_padding appends");
+        return;
+    }
+    if (is_tile(map, &rows, &columns)) {
+        say(line, "; a tile of %lld x %lld pixels at row %lld, column %lld", (long long)rows.hit,
+            (long long)columns.hit, (long long)rows.first, (long long)columns.first);
+        return;
+    }
+    if (rows.hit > 1 && run <= out_w && run < out_h * out_w / 4) {
+        say(line, "; pixels %lld to %lld of %lld%s", (long long)map->first_pixel,
+            (long long)map->last_pixel, (long long)(out_h * out_w),
+            map->last_pixel == out_h * out_w - 1 ? ", the last ones" : "");
+        return;
+    }
+    if (rh >= 0 && rows.hit > 1)
+        say(line, "; rows = %lld mod %lld only", (long long)rh, (long long)p->stride_h);
+    else
+        say_axis(line, "row", "rows", map->rows, out_h, true);
+    if (rw >= 0 && columns.hit > 1)
+        say(line, "; columns = %lld mod %lld only", (long long)rw, (long long)p->stride_w);
+    else
+        say_axis(line, "column", "columns", map->columns, out_w, true);
+    if (map->in_output_padding == map->total && p->output_padding_h + p->output_padding_w > 0)
+        say(line, " (output_padding)");
+}
+
 void mismatch_map_describe(const struct mismatch_map *map, int64_t compared, char *text,
                            size_t size)
 {
     const struct problem *p = &map->problem;
-    const int64_t out_h = problem_output_h(p), out_w = problem_output_w(p);
     struct line line = {text, size, 0};
     text[0] = 0;
     if (map->total == 0)
@@ -119,16 +184,5 @@ void mismatch_map_describe(const struct mismatch_map *map, int64_t compared, cha
         100.0 * (double)map->total / (double)compared);
     say_axis(&line, "image", "images", map->images, p->batch, false);
     say_axis(&line, "channel", "channels", map->channels, p->out_channels, true);
-    const int64_t rh = p->stride_h > 1 ? residue_of(map->rows, out_h, p->stride_h) : -1;
-    const int64_t rw = p->stride_w > 1 ? residue_of(map->columns, out_w, p->stride_w) : -1;
-    const bool one_row = extent_of(map->rows, out_h).hit == 1;
-    const bool one_column = extent_of(map->columns, out_w).hit == 1;
-    if (rh >= 0 && !one_row)
-        say(&line, "; rows = %lld mod %lld only", (long long)rh, (long long)p->stride_h);
-    else
-        say_axis(&line, "row", "rows", map->rows, out_h, true);
-    if (rw >= 0 && !one_column)
-        say(&line, "; columns = %lld mod %lld only", (long long)rw, (long long)p->stride_w);
-    else
-        say_axis(&line, "column", "columns", map->columns, out_w, true);
+    say_place(&line, map);
 }

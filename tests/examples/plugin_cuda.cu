@@ -12,7 +12,8 @@
 #define THREADS 256
 
 // Largest or sum over a block; every thread gets it.
-template <bool MAXIMUM> __device__ float reduce(float value, float *shared)
+template <bool MAXIMUM>
+__device__ float reduce(float value, float *shared)
 {
     shared[threadIdx.x] = value;
     __syncthreads();
@@ -53,11 +54,12 @@ __global__ void __launch_bounds__(THREADS)
                         continue;
                     for (int64_t k = 0; k < in_group; k++) {
                         const int64_t ic = oc / out_group * in_group + k;
-                        logit += x[((n * p.in_channels + ic) * p.height + h / p.stride_h) * p.width +
-                                   w / p.stride_w] *
-                                 weight[((ic * out_group + oc % out_group) * p.kernel_h + kh) *
-                                            p.kernel_w +
-                                        kw];
+                        logit +=
+                            x[((n * p.in_channels + ic) * p.height + h / p.stride_h) * p.width +
+                              w / p.stride_w] *
+                            weight[((ic * out_group + oc % out_group) * p.kernel_h + kh) *
+                                       p.kernel_w +
+                                   kw];
                     }
                 }
             z[oc] = logit;
