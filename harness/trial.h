@@ -26,7 +26,6 @@ struct trial_options {
     bool class_given;    /* run.cls is what implementations without a class of their own claim */
     int repeat;          /* runs of the same input, at least 1; with 1 also no run on other data */
     size_t memory_limit; /* bytes that a worker may take; 0: what there is */
-    double ceiling_flops_s; /* of this CPU; 0: not measured. Nobody does twice as many. */
 };
 
 struct trial {
