@@ -183,6 +183,18 @@ check: $(BIN) $(UNIT_BIN)
 sanitize: deps ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory ASAN=1 CUDA=0 check
 
+# On a GPU machine, the four tools of compute-sanitizer over small odd problems, every variant.
+GPU_IMPLS ?= $(shell $(BIN) info --json 2>/dev/null | python3 -c 'import json, sys; \
+    print(",".join(i["name"] for i in json.load(sys.stdin)["implementations"] \
+    if i["name"].startswith("gpu-")))' 2>/dev/null)
+.PHONY: sanitize-gpu
+sanitize-gpu: all ## compute-sanitizer over every GPU variant (needs a GPU)
+	$(Q)for tool in memcheck racecheck initcheck synccheck; do \
+	    echo "$$tool"; \
+	    compute-sanitizer --tool $$tool --target-processes all --error-exitcode 9 \
+	        $(BIN) verify --random 6 --seed 3 --impl $(GPU_IMPLS) || exit 1; \
+	done
+
 FUZZ_SECONDS ?= 60
 FUZZ_CLANG ?= clang
 .PHONY: fuzz
