@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What a GPU variant has to pass on a machine with a CUDA device, and the figures it is judged by, in
+# one go. usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]
+#
+# Sections, each bounded in time: golden random large home networks sanitizer peers cpu; all of them
+# where none is named. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
+# measured, where the tree does not know it. Records are appended to RECORDS.jsonl; a line on standard
+# output for each section, and everything that was not a pass.
+set -u
+ASSAY=${ASSAY:-build/assay}
+root=$(cd "$(dirname "$0")/.." && pwd)
+records=${1:?usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]}
+shift
+sections=${*:-golden random large home networks sanitizer peers cpu}
+variants() { # own | cudnn
+    "$ASSAY" info --json | python3 -c "
+import json, sys
+own = sys.argv[1] == 'own'
+names = [i['name'] for i in json.load(sys.stdin)['implementations']]
+print(','.join(n for n in names if n.startswith('gpu-' if own else 'cudnn-')))" "$1"
+}
+own=$(variants own)
+cudnn=$(variants cudnn)
+start=$SECONDS
+
+# say SECTION STATUS LOG
+say() {
+    echo "$1: status $2, $((SECONDS - start)) s so far"
+    grep -vE '^✓|^- skipped|^    built|^$' "$3" | head -20
+}
+
+for section in $sections; do
+    log=$(mktemp)
+    case $section in
+    golden) # files made by PyTorch, every variant
+        timeout 120 "$ASSAY" verify --impl "$own,$cudnn" "$root"/data/golden/*.h5 ;;
+    random) # 200 problems over all arguments and fills; cuDNN's search of engines takes long
+        timeout 200 "$ASSAY" verify --random 200 --seed 7 --impl "$own" &&
+            timeout 100 "$ASSAY" verify --random 25 --impl "$cudnn" ;;
+    large) # 2^31 outputs and a few more
+        timeout 200 "$ASSAY" verify --impl "$own" mb1ic1ih16385iw16384oc2kh2sh2 ;;
+    home)
+        timeout 200 "$ASSAY" bench --budget 1 --record "$records" --impl "$own,$cudnn" home \
+            home@mb1 ;;
+    networks)
+        timeout 300 "$ASSAY" bench --budget 0.3 --record "$records" --impl "$own,$cudnn" \
+            --suite "$root/data/suites/networks.txt" ;;
+    sanitizer)
+        for tool in memcheck racecheck initcheck synccheck; do
+            timeout 60 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
+                "$ASSAY" verify --random 4 --seed 3 --impl "$own" || echo "$tool: status $?"
+        done ;;
+    peers)
+        timeout 300 python3 "$root/tests/pytorch_peers.py" --record "$records" \
+            ${ASSAY_COMMIT:+--commit "$ASSAY_COMMIT"} home ;;
+    cpu)
+        for threads in 1 2 4 8 16; do
+            [ "$threads" -le "$(nproc)" ] && timeout 60 "$ASSAY" bench --budget 2 \
+                --record "$records" --threads $threads --impl cpu-gemm home@mb32
+        done ;;
+    *)
+        echo "unknown section '$section'" >&2
+        exit 2 ;;
+    esac >"$log" 2>&1
+    say "$section" $? "$log"
+    [ "$section" = home ] || [ "$section" = peers ] || [ "$section" = cpu ] && cat "$log"
+    rm -f "$log"
+done
