@@ -176,6 +176,8 @@ static int bench(const struct bench_arguments *a, struct run_list *list)
                                                                  : 1;
     if (a->profile)
         list->interleaving.rounds = 1;
+    while (!compares && a->samples > 0 && a->samples % list->interleaving.rounds != 0)
+        list->interleaving.rounds--; /* N samples are N samples */
     enum status status = compares ? bench_gate_init(&gate, &b.record, a->known, &error) : STATUS_OK;
     if (status != STATUS_OK)
         goto out;

@@ -54,10 +54,11 @@ static int step(const struct bisect *b, struct error *error)
         fprintf(stderr, "assay: this commit does not build: skipped\n");
         return SKIP;
     }
-    if (!realpath(b->artifact, tested))
-        return command_error((error_set(error, STATUS_ENVIRONMENT, "cannot find '%.200s': %s",
-                                        b->artifact, strerror(errno)),
-                              error));
+    if (!realpath(b->artifact, tested)) {
+        error_set(error, STATUS_ENVIRONMENT, "cannot find '%.200s': %s", b->artifact,
+                  strerror(errno));
+        return command_error(error);
+    }
     snprintf(threshold, sizeof threshold, "%g", b->threshold);
     char *argv[ARGUMENTS] = {"--against", (char *)b->step,    "--binary",
                              tested,      "--impl",           (char *)b->implementation,

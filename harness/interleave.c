@@ -53,6 +53,19 @@ static int64_t samples_for(const struct measurement_plan *plan, int64_t rounds, 
     return clamp((int64_t)(ROUND_SECONDS / run_s), ROUND_LEAST, clamp(ROUND_MOST, 1, most));
 }
 
+/* Clocks and throttle reasons are those of all rounds. */
+static void merge_device_state(const struct measurement *before, struct measurement *m)
+{
+    if (before->rounds == 0)
+        return;
+    if (before->sm_clock_min_mhz < m->sm_clock_min_mhz)
+        m->sm_clock_min_mhz = before->sm_clock_min_mhz;
+    if (before->sm_clock_max_mhz > m->sm_clock_max_mhz)
+        m->sm_clock_max_mhz = before->sm_clock_max_mhz;
+    if (before->throttle[0] && !m->throttle[0])
+        memcpy(m->throttle, before->throttle, sizeof m->throttle);
+}
+
 /* One turn: its samples are appended to those of the rounds before. */
 static enum status take_turn(struct contender *c, const struct trial_options *options, int64_t n,
                              bool verify, struct arena *arena, struct measurement *all,
@@ -72,6 +85,7 @@ static enum status take_turn(struct contender *c, const struct trial_options *op
     c->conv_s += m->conv_s * (double)taken;
     c->epilogue_s += m->epilogue_s * (double)taken;
     const int64_t count = all->count + taken, rounds = all->rounds + 1;
+    merge_device_state(all, m);
     memcpy(m->samples_s, all->samples_s, (size_t)count * sizeof *m->samples_s);
     m->count = count;
     m->rounds = rounds;

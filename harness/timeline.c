@@ -60,7 +60,7 @@ struct entry {
     int64_t place, index;
 };
 
-/* Commits that the repository knows stand in its order; others by time, between their like. */
+/* In the repository's order where it knows all of the commits, else by time. */
 static int compare_entries(const void *pa, const void *pb)
 {
     const struct entry *a = pa, *b = pb;
@@ -145,6 +145,11 @@ enum status timeline_build(const struct record_set *set, const struct series *se
                                               : commit_order_find(order, r->commit),
                                           series->records[i]};
     }
+    bool known = true;
+    for (int64_t i = 0; i < n; i++)
+        known &= entries[i].place >= 0;
+    for (int64_t i = 0; i < n && !known; i++)
+        entries[i].place = -1;
     if (n > 0)
         qsort(entries, (size_t)n, sizeof *entries, compare_entries);
     for (int64_t i = 0; i < n && status == STATUS_OK;) {

@@ -21,7 +21,8 @@ struct timeline {
     int64_t count, timed, changes;
 };
 
-/* The order of commits: that of the repository where it knows them, else of their times. */
+/* The order of commits: that of the repository where it knows all of a series, else of their times.
+ */
 struct commit_order {
     char *text; /* 12 digits and a newline each; NULL: no repository */
     struct commit_place *places;
