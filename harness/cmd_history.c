@@ -46,9 +46,12 @@ static void print_text(const struct history *h, const struct timeline *t)
 {
     char problem[600], time[32];
     series_problem_text(&t->key, problem, sizeof problem);
-    printf("%s on %s\n  %s, %lld thread%s; %lld commits, %lld changes\n", t->key.implementation,
-           problem, t->key.machine, (long long)t->key.threads, t->key.threads == 1 ? "" : "s",
-           (long long)t->count, (long long)t->changes);
+    char threads[40] = "";
+    if (t->key.threads > 0)
+        snprintf(threads, sizeof threads, ", %lld thread%s", (long long)t->key.threads,
+                 t->key.threads == 1 ? "" : "s");
+    printf("%s on %s\n  %s%s; %lld commits, %lld changes\n", t->key.implementation, problem,
+           t->key.machine, threads, (long long)t->count, (long long)t->changes);
     for (int64_t i = 0; i < t->count && !h->brief; i++) {
         const struct timeline_point *p = &t->points[i];
         printf("  %-12s  %-20s  %-8s", p->newest->commit,

@@ -11,11 +11,6 @@ bool record_failed(const struct record *r)
                  strcmp(r->verdict, "timeout") == 0);
 }
 
-static bool on_gpu(const char *implementation)
-{
-    return strncmp(implementation, "gpu-", 4) == 0 || strncmp(implementation, "cudnn-", 6) == 0;
-}
-
 double comparison_noise(const struct record_set *set, const struct series_key *key,
                         bool interleaved)
 {
@@ -26,9 +21,10 @@ double comparison_noise(const struct record_set *set, const struct series_key *k
         if (r->machine != key->machine || strcmp(r->kind, "calibration") != 0 ||
             isnan(interleaved ? r->interleaved_noise : r->separate_noise))
             continue;
-        const int rank = r->implementation == key->implementation                   ? 2
-                         : on_gpu(r->implementation) == on_gpu(key->implementation) ? 1
-                                                                                    : 0;
+        const int rank = r->implementation == key->implementation ? 2
+                         : series_on_gpu(r->implementation) == series_on_gpu(key->implementation)
+                             ? 1
+                             : 0;
         if (rank > 0 && (!best || rank > best_rank ||
                          (rank == best_rank &&
                           strcmp(r->time ? r->time : "", best->time ? best->time : "") >= 0))) {

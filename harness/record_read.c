@@ -23,7 +23,7 @@ static const struct kind {
     const char *name;
     const char *needs[5];
 } kinds[] = {
-    {"bench", {"commit", "machine", "problem", "implementation", "verdict"}},
+    {"bench", {"commit", "machine", "problem", "implementation"}},
     {"calibration", {"machine", "problem", "implementation"}},
     {"audit", {"problem", "mutant", "rule", "outcome"}},
 };
@@ -95,6 +95,8 @@ static enum status examine(const struct record_set *set, struct record *r, struc
         if (strcmp(kinds[i].name, name) != 0)
             continue;
         r->kind = kinds[i].name;
+        if (!r->verdict) /* a peer that was only timed */
+            r->verdict = "unverified";
         for (size_t k = 0; k < 5 && kinds[i].needs[k]; k++)
             if (!*(const char **)((char *)r + field_of(kinds[i].needs[k])->offset))
                 return error_set(error, STATUS_BAD_INPUT, "foreign: no '%s'", kinds[i].needs[k]);

@@ -5,14 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool series_on_gpu(const char *implementation)
+{
+    return strncmp(implementation, "gpu-", 4) == 0 || strncmp(implementation, "cudnn-", 6) == 0;
+}
+
 struct series_key series_key_of(const struct record *r)
 {
-    return (struct series_key){.machine = r->machine,
-                               .problem = r->problem,
-                               .data = r->fill ? r->fill : r->case_name,
-                               .implementation = r->implementation,
-                               .cls = r->class,
-                               .threads = isnan(r->threads) ? 0 : (int64_t)r->threads};
+    return (struct series_key){
+        .machine = r->machine,
+        .problem = r->problem,
+        .data = r->fill ? r->fill : r->case_name,
+        .implementation = r->implementation,
+        .cls = r->class,
+        .threads = isnan(r->threads) || series_on_gpu(r->implementation) ? 0 : (int64_t)r->threads};
 }
 
 static bool same_key(const struct series_key *a, const struct series_key *b)

@@ -9,7 +9,7 @@ struct series_key {
     const char *machine, *problem;
     const char *data; /* the fill's name, or the case's where it came from a file */
     const char *implementation, *cls;
-    int64_t threads;
+    int64_t threads; /* 0: of no matter (on a GPU), or not known */
 };
 
 struct series {
@@ -25,6 +25,10 @@ struct series_list {
 };
 
 struct series_key series_key_of(const struct record *record);
+
+/* Whether an implementation runs on a GPU, by its name: a record may have no device, where it
+ * failed. */
+bool series_on_gpu(const char *implementation);
 
 /* Groups the bench records for which keep() is true (NULL: all), by machine, problem, data and
  * implementation: machines and problems in the order of their names, the others as they came. */
