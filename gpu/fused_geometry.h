@@ -1,8 +1,8 @@
-/* How the fused tile kernels number pixels (internal to gpu/).
+/* How the fused tile kernel numbers pixels (internal to gpu/). Stride 2, kernels of up to 4.
  *
- * Sub-pixel form. With u = o + padding, phase = u mod stride and a = u div stride, output o is
+ * Sub-pixel form. With u = o + padding, phase = u mod 2 and a = u div 2, output o is
  *
- *     sum over j of x[a - j] * W[phase + stride * j],     phase + stride * j < kernel
+ *     sum over j of x[a - j] * W[phase + 2 j],     phase + 2 j < kernel
  *
  * so all outputs that share a (a "patch") read the same taps_h x taps_w pixels of x.
  *
@@ -24,7 +24,7 @@
 
 #include "ref/problem.h"
 
-enum { FUSED_MAX_TAPS = 16 };
+enum { FUSED_MAX_TAPS = 4 };
 
 /* n / divisor for n < 2^31 without a division. */
 struct fast_divisor {
@@ -34,17 +34,16 @@ struct fast_divisor {
 struct fused_geometry {
     int images, in_channels, out_channels;
     int height, width, output_h, output_w;
-    int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w;
-    int taps_h, taps_w;         /* ceil(kernel / stride); phases with fewer have zero weights */
-    int channel_groups;         /* in_channels / 8, rounded up to even */
+    int kernel_h, kernel_w, padding_h, padding_w;
+    int taps_h, taps_w; /* ceil(kernel / 2); phases with fewer have zero weights */
     int first_patch_row, first_patch_col, first_row, first_col;
-    int strip_patches;          /* patches that count in a row of a strip */
+    int strip_patches; /* patches that count in a row of a strip */
     uint32_t pitch, rows;
     int tiles;
-    int max_shift;              /* the largest of shift[] */
-    int ring_depth;             /* tiles that the producer may be ahead */
-    uint32_t ring_slots, ring_pitch;
-    int phase_blocks;           /* thread blocks that share a tile */
+    int max_shift;                     /* the largest of shift[] */
+    int ring_depth;                    /* tiles that the producer may be ahead */
+    uint32_t ring_slots, ring_pitch;   /* a plane holds 63 slots more, copies of the first */
+    int64_t input_plane, output_plane; /* height * width of either */
     uint32_t shift[FUSED_MAX_TAPS];
     struct fast_divisor divide_image, divide_pitch, divide_strips;
 };

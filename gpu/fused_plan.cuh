@@ -1,4 +1,5 @@
-/* Host side of the fused tile kernels: geometry, packing, launch (internal to gpu/). */
+/* Host side of the fused tile kernel: what it covers, numbering, packing, launch (internal to
+ * gpu/). */
 #ifndef ASSAY_GPU_FUSED_PLAN_CUH
 #define ASSAY_GPU_FUSED_PLAN_CUH
 
@@ -11,6 +12,9 @@
 #include "gpu/fused_repair.cuh"
 #include "gpu/fused_tile.cuh"
 #include "gpu/variant.h"
+
+/* ---- numbering --------------------------------------------------------------------------------
+ */
 
 static struct fast_divisor fast_divisor_make(uint32_t divisor)
 {
@@ -30,10 +34,10 @@ static inline int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* Numbering of patches and slots for `images` images; see gpu/fused_geometry.h. `strip` is the number of
- * patches in a row of a strip, or 0 for whole rows. */
-static struct fused_geometry geometry_make(const struct problem *p, int64_t images, int phases,
-                                           int64_t strip, int ring_depth)
+/* Numbering of patches and slots for `images` images; see gpu/fused_geometry.h. `strip` is the
+ * number of patches in a row of a strip, or 0 for whole rows. */
+static struct fused_geometry geometry_make(const struct problem *p, int64_t images, int64_t strip,
+                                           int ring_depth)
 {
     struct fused_geometry g;
     memset(&g, 0, sizeof g);
@@ -46,20 +50,17 @@ static struct fused_geometry geometry_make(const struct problem *p, int64_t imag
     g.output_w = (int)problem_output_w(p);
     g.kernel_h = (int)p->kernel_h;
     g.kernel_w = (int)p->kernel_w;
-    g.stride_h = (int)p->stride_h;
-    g.stride_w = (int)p->stride_w;
     g.padding_h = (int)p->padding_h;
     g.padding_w = (int)p->padding_w;
-    g.taps_h = (g.kernel_h + g.stride_h - 1) / g.stride_h;
-    g.taps_w = (g.kernel_w + g.stride_w - 1) / g.stride_w;
-    g.channel_groups = (g.in_channels + 15) / 16 * 2;
-    g.first_patch_row = g.padding_h / g.stride_h;
-    g.first_patch_col = g.padding_w / g.stride_w;
+    g.taps_h = (g.kernel_h + 1) / 2;
+    g.taps_w = (g.kernel_w + 1) / 2;
+    g.first_patch_row = g.padding_h / 2;
+    g.first_patch_col = g.padding_w / 2;
     g.first_row = g.first_patch_row - (g.taps_h - 1);
     g.first_col = g.first_patch_col - (g.taps_w - 1);
-    const int64_t patch_rows = (g.output_h - 1 + g.padding_h) / g.stride_h - g.first_patch_row + 1;
-    const int64_t patch_cols = (g.output_w - 1 + g.padding_w) / g.stride_w - g.first_patch_col + 1;
-    /* Behind the last column that a patch reads, the next row's first must read as zero in both. */
+    const int64_t patch_rows = (g.output_h - 1 + g.padding_h) / 2 - g.first_patch_row + 1;
+    const int64_t patch_cols = (g.output_w - 1 + g.padding_w) / 2 - g.first_patch_col + 1;
+    /* A slot behind a row's last pixel is also one before the next row's first: zero as both. */
     g.rows = (uint32_t)larger(patch_rows + g.first_patch_row, g.height - g.first_row);
     int64_t strips = 1;
     if (strip == 0 || strip >= patch_cols) {
@@ -78,51 +79,113 @@ static struct fused_geometry geometry_make(const struct problem *p, int64_t imag
     g.ring_depth = ring_depth;
     g.ring_slots = g.max_shift + kTilePixels * ring_depth;
     g.ring_pitch = g.ring_slots + kTilePixels - 1;
-    g.phase_blocks = g.stride_h * (g.stride_w / phases);
+    g.input_plane = p->height * p->width;
+    g.output_plane = (int64_t)g.output_h * g.output_w;
     g.divide_pitch = fast_divisor_make(g.pitch);
     g.divide_image = fast_divisor_make(g.rows * g.pitch);
     g.divide_strips = fast_divisor_make((uint32_t)strips);
     return g;
 }
 
-/* W [Cin, Cout, kH, kW] fp32 -> [phase block][part][tap][k / 8][column][8] fp16, times `scale`;
- * column 8j + 2t + e is channel 4j + t in phase e of the block. One thread an element. */
-static __global__ void __launch_bounds__(256)
-    pack_weights_kernel(const float *weight, __half *packed, const __grid_constant__ struct fused_geometry g,
-                        int phases, int channels, int parts, float scale)
+/* The numbering that fits in shared memory: whole rows where they do, else the widest strips; the
+ * deepest ring. False where nothing fits. */
+static bool geometry_fit(struct fused_geometry *g, const struct problem *p, int64_t images)
 {
-    const int columns = phases * channels;
-    const int64_t block = (int64_t)g.taps_h * g.taps_w * g.channel_groups * columns * 8;
-    const int64_t count = block * g.phase_blocks;
-    for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
-        const int phase = (int)(i / block);
+    for (int64_t strip = 0; strip == 0 || strip >= 15; strip = strip == 0 ? 127 : strip / 2)
+        for (int depth = kRingDepth; depth >= 2; depth--) {
+            *g = geometry_make(p, images, strip, depth);
+            if (fused_layout_make(g).total <= kSharedBytes)
+                return true;
+        }
+    return false;
+}
+
+static bool fused_supports(const struct problem *p, const struct cudaDeviceProp *device,
+                           char *reason, size_t reason_size)
+{
+    struct fused_geometry g;
+    const char *why = NULL;
+    if (device->major != 9 || device->minor != 0)
+        why = "needs a Hopper GPU (compute capability 9.0)";
+    else if (device->sharedMemPerBlockOptin < kSharedBytes)
+        why = "needs 227 KiB of shared memory in a block";
+    else if (p->stride_h != 2 || p->stride_w != 2)
+        why = "only stride 2 is supported";
+    else if (p->kernel_h > 4 || p->kernel_w > 4)
+        why = "only kernels of up to 4 x 4 are supported";
+    else if (p->dilation_h != 1 || p->dilation_w != 1 || p->groups != 1)
+        why = "dilation and groups are not supported";
+    else if (p->in_channels > kChannelGroups * 8)
+        why = "more than 64 input channels are not supported";
+    else if (p->out_channels > kChannels)
+        why = "more than 128 output channels are not supported";
+    else if ((double)larger(p->batch, 1) * (double)(p->height + 8) * (double)(p->width + 8) * 1.2 >=
+                 0x1p31 ||
+             (double)problem_output_h(p) * (double)problem_output_w(p) >= 0x1p31)
+        why = "too many pixels for 32-bit numbering";
+    else if (!geometry_fit(&g, p, larger(p->batch, 1)))
+        why = "rows do not fit in shared memory";
+    if (why)
+        snprintf(reason, reason_size, "%s", why);
+    return why == NULL;
+}
+
+/* ---- weights ----------------------------------------------------------------------------------
+ */
+
+/* W [Cin, Cout, kH, kW] fp32 -> [row phase][tap][k / 8][column][8] fp16, times `scale`. Column
+ * 8j + 2t + e is channel 4j + t in column phase e. One thread an element. */
+static __global__ void __launch_bounds__(256)
+    pack_weights_kernel(const float *weight, __half *packed,
+                        const __grid_constant__ struct fused_geometry g, float scale)
+{
+    const int64_t block = (int64_t)g.taps_h * g.taps_w * kChannelGroups * kColumns * 8;
+    for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < 2 * block; i += gridDim.x * 256ll) {
+        const int phase_h = (int)(i / block);
         int64_t rest = i % block;
         const int k = (int)(rest % 8);
         rest /= 8;
-        const int column = (int)(rest % columns);
-        rest /= columns;
-        const int in = (int)(rest % g.channel_groups) * 8 + k;
-        const int tap = (int)(rest / g.channel_groups);
+        const int column = (int)(rest % kColumns);
+        rest /= kColumns;
+        const int in = (int)(rest % kChannelGroups) * 8 + k;
+        const int tap = (int)(rest / kChannelGroups);
         const int out = column / 8 * 4 + column % 8 / 2;
-        const int kh = phase % g.stride_h + tap / g.taps_w * g.stride_h;
-        const int kw = phase / g.stride_h * phases + column % 2 + tap % g.taps_w * g.stride_w;
+        const int kh = phase_h + tap / g.taps_w * 2;
+        const int kw = column % 2 + tap % g.taps_w * 2;
         float w = 0.0f;
         if (in < g.in_channels && out < g.out_channels && kh < g.kernel_h && kw < g.kernel_w)
-            w = weight[(((int64_t)in * g.out_channels + out) * g.kernel_h + kh) * g.kernel_w + kw] * scale;
-        const __half high = __float2half_rn(w);
-        const int64_t at = phase * block * parts + i % block;
-        packed[at] = high;
-        if (parts == 2)
-            packed[at + block] = __float2half_rn(w - __half2float(high));
+            w = scale *
+                weight[(((int64_t)in * g.out_channels + out) * g.kernel_h + kh) * g.kernel_w + kw];
+        packed[i] = __float2half_rn(w);
     }
 }
 
+/* The power of two that brings the largest weight into [2^14, 2^15), within fp16's range with room
+ * for rounding; 0 where a weight is not finite. */
+static float weight_scale_of(const float *weight, int64_t count)
+{
+    float largest = 0.0f;
+    int exponent = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const float w = fabsf(weight[i]);
+        if (!isfinite(w))
+            return 0.0f;
+        largest = w > largest ? w : largest;
+    }
+    if (largest > 0.0f)
+        frexpf(largest, &exponent);
+    exponent = exponent < -80 ? -80 : exponent;
+    return ldexpf(1.0f, 15 - exponent);
+}
+
+/* ---- plan -------------------------------------------------------------------------------------
+ */
+
 struct fused_state {
     __half *weights;
-    uint32_t *image_max; /* [slice], then the repair kernel's ticket */
-    float weight_scale;
-    bool pair_reciprocals;
-    bool finite;         /* every weight is */
+    uint32_t *image_max; /* [slice], then the repair kernel's count of finished blocks */
+    float weight_scale;  /* 0: weights are not finite */
+    bool pairs;          /* no 1 + exp(-z) can exceed 2^60 */
 };
 
 static void fused_release(struct variant_context *context)
@@ -136,71 +199,83 @@ static void fused_release(struct variant_context *context)
     context->state = NULL;
 }
 
-template <int kPhases, int kChannels, int kProducts>
-static enum status fused_prepare(struct variant_context *context, int ring_depth, struct error *error)
+/* x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
+ * step: the step errs by 2^-25, to be at most 2^-24 of the largest magnitude. */
+static float fused_largest(float x_scale)
+{
+    return 65504.0f / x_scale;
+}
+
+static float fused_smallest(float x_scale)
+{
+    return 0.5f / x_scale;
+}
+
+static enum status fused_prepare(struct variant_context *context, float x_scale,
+                                 struct error *error)
 {
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
-    const struct fused_geometry g = geometry_make(p, context->slice, kPhases, 0, ring_depth);
-    const int parts = kProducts == 3 ? 2 : 1;
-    const int64_t count = (int64_t)parts * g.phase_blocks * g.taps_h * g.taps_w * g.channel_groups * 8 *
-                          kPhases * kChannels;
-    struct fused_state *state = (struct fused_state *)calloc(1, sizeof *state);
-    if (!state)
-        return error_set(error, STATUS_ENVIRONMENT, "out of memory for a plan");
+    const int64_t slice = larger(context->slice, 1);
+    struct fused_geometry g;
+    struct fused_state *state;
+    int64_t count;
+    int shared;
+    float steepest = -INFINITY;
+    if (!geometry_fit(&g, p, slice))
+        return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
+    shared = (int)fused_layout_make(&g).total;
+    count = 2ll * g.taps_h * g.taps_w * kChannelGroups * 8 * kColumns;
+    if (!(state = (struct fused_state *)calloc(1, sizeof *state)))
+        return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     context->state = state;
 
-    float largest = 0.0f;
-    state->finite = true;
-    for (int64_t i = 0; i < problem_weight_count(p); i++) {
-        const float w = fabsf(context->h_params.weight[i]);
-        state->finite &= isfinite(w) != 0;
-        if (w > largest)
-            largest = w;
-    }
-    /* The largest weight lands in [2^14, 2^15): room for rounding, and the most above fp16's end. */
-    int exponent = 0;
-    if (state->finite && largest > 0.0f)
-        frexpf(largest, &exponent);
-    exponent = exponent < -100 ? -100 : exponent;
-    state->weight_scale = ldexpf(1.0f, 15 - exponent);
+    state->weight_scale = weight_scale_of(context->h_params.weight, problem_weight_count(p));
+    if (state->weight_scale > 0.0f)
+        snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
+                 (double)fused_smallest(x_scale), (double)fused_largest(x_scale));
+    else
+        snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
 
-    float steepest = -INFINITY;
-    state->pair_reciprocals = true;
+    state->pairs = true;
     for (int64_t c = 0; c < p->out_channels; c++) {
         const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
-        state->pair_reciprocals &= b == b;
+        state->pairs &= b == b;
         steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
     }
-    state->pair_reciprocals &= steepest * LOG2_E < 60.0f;
+    state->pairs &= steepest * LOG2_E < 60.0f;
 
     CHECK(cudaMalloc(&state->weights, count * sizeof *state->weights));
-    CHECK(cudaMalloc(&state->image_max, (context->slice + 1) * sizeof *state->image_max));
-    CHECK(cudaMemset(state->image_max, 0, (context->slice + 1) * sizeof *state->image_max));
-    pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, kPhases, kChannels, parts,
-                                      state->weight_scale);
+    CHECK(cudaMalloc(&state->image_max, (slice + 1) * sizeof *state->image_max));
+    CHECK(cudaMemset(state->image_max, 0, (slice + 1) * sizeof *state->image_max));
+    pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, state->weight_scale);
     CHECK_LAUNCH("pack_weights_kernel");
-    CHECK(cudaFuncSetAttribute(fused_tile_kernel<kPhases, kChannels, kProducts>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               (int)fused_layout_make<kPhases, kChannels, kProducts>(&g).total));
+    CHECK(cudaFuncSetAttribute(state->pairs ? fused_tile_kernel<true> : fused_tile_kernel<false>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
     CHECK(cudaDeviceSynchronize());
 out:
     return status;
 }
 
-template <int kPhases, int kChannels, int kProducts>
-static enum status fused_launch(struct variant_context *context, const float *d_x, float *d_y, int64_t images,
-                                cudaStream_t stream, int ring_depth, float x_scale, struct error *error)
+static enum status fused_launch(struct variant_context *context, const float *d_x, float *d_y,
+                                int64_t images, cudaStream_t stream, float x_scale,
+                                struct error *error)
 {
     enum status status = STATUS_OK;
     const struct fused_state *state = (const struct fused_state *)context->state;
     const struct problem *p = &context->problem;
     struct fused_args args;
     struct repair_args repair;
-    cudaLaunchConfig_t config;
+    cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attribute;
+    int shares;
+    uint32_t shared;
+    if (images == 0)
+        return STATUS_OK;
+
     memset(&args, 0, sizeof args);
-    args.geometry = geometry_make(p, images, kPhases, 0, ring_depth);
+    if (!geometry_fit(&args.geometry, p, images))
+        return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
     args.x = d_x;
     args.y = d_y;
     args.weights = state->weights;
@@ -210,17 +285,14 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     args.x_scale = x_scale;
     args.descale = LOG2_E / (x_scale * state->weight_scale);
     args.scaling_factor = p->scaling_factor;
-    args.pair_reciprocals = state->pair_reciprocals;
-    const struct fused_layout layout = fused_layout_make<kPhases, kChannels, kProducts>(&args.geometry);
-    int blocks = context->multiprocessors / args.geometry.phase_blocks;
-    if (blocks > args.geometry.tiles)
-        blocks = args.geometry.tiles;
-    if (blocks < 1)
-        blocks = 1;
-    if (images == 0)
-        return STATUS_OK;
-    fused_tile_kernel<kPhases, kChannels, kProducts>
-        <<<blocks * args.geometry.phase_blocks, kThreads, layout.total, stream>>>(args);
+    shares = context->multiprocessors / 2; /* one for each row phase */
+    shares = shares > args.geometry.tiles ? args.geometry.tiles : shares;
+    shares = shares < 1 ? 1 : shares;
+    shared = fused_layout_make(&args.geometry).total;
+    if (state->pairs)
+        fused_tile_kernel<true><<<2 * shares, kThreads, shared, stream>>>(args);
+    else
+        fused_tile_kernel<false><<<2 * shares, kThreads, shared, stream>>>(args);
     CHECK_LAUNCH("fused_tile_kernel");
 
     memset(&repair, 0, sizeof repair);
@@ -230,14 +302,14 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     repair.conv_bias = context->d_conv_bias;
     repair.bias = context->d_bias;
     repair.image_max = state->image_max;
-    repair.smallest = (kProducts == 3 ? 1.0f : 0.5f) / x_scale;
-    repair.largest = state->finite ? 65504.0f / x_scale : -1.0f;
+    repair.smallest = fused_smallest(x_scale);
+    repair.largest = state->weight_scale > 0.0f ? fused_largest(x_scale) : -1.0f;
     repair.scaling_factor = p->scaling_factor;
     repair.geometry = args.geometry;
-    memset(&config, 0, sizeof config);
     config.gridDim = dim3(context->multiprocessors);
     config.blockDim = dim3(kRepairThreads);
     config.stream = stream;
+    /* its blocks may start while the last tiles are stored; they wait for them before they read */
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.attrs = &attribute;

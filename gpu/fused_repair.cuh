@@ -1,11 +1,11 @@
 /* The images whose range scaled fp16 cannot hold, again in IEEE fp32 (internal to gpu/).
  *
- * The tile kernels multiply x by one fixed power of two and note the largest |x| of each image.
- * This kernel follows them: it reads the notes and returns at once where every image was within
+ * The tile kernel multiplies x by one fixed power of two and notes the largest |x| of each image.
+ * This kernel follows it: it reads the notes and returns at once where every image was within
  * [smallest, largest] (or all zero); the others it computes by the definition: a block takes a
- * pixel, a thread a channel, products in the order (input channel, kernel row, kernel column). Taps that fall
- * outside x don't exist, so NaN and infinities go where IEEE arithmetic sends them. It also clears
- * the notes for the next launch. */
+ * pixel, a thread a channel, products in the order (input channel, kernel row, kernel column). Taps
+ * that fall outside x don't exist, so NaN and infinities go where IEEE arithmetic sends them. It
+ * also clears the notes for the next launch. */
 #ifndef ASSAY_GPU_FUSED_REPAIR_CUH
 #define ASSAY_GPU_FUSED_REPAIR_CUH
 
@@ -16,7 +16,7 @@
 #include "gpu/fused_geometry.h"
 
 constexpr int kRepairThreads = 256;
-constexpr int kRepairChannels = 1024; /* the most that out_channels may be */
+constexpr int kRepairChannels = 128; /* the most that out_channels may be */
 
 struct repair_args {
     const float *x;
@@ -34,7 +34,8 @@ static __device__ __forceinline__ bool repair_wanted(const struct repair_args &a
     return !(m == 0.0f ? args.largest > 0.0f : m >= args.smallest && m <= args.largest);
 }
 
-template <bool kMaximum> static __device__ float repair_reduce(float v, float *scratch)
+template <bool kMaximum>
+static __device__ float repair_reduce(float v, float *scratch)
 {
     for (int step = 16; step; step /= 2) {
         const float other = __shfl_xor_sync(~0u, v, step);
@@ -68,21 +69,25 @@ static __global__ void __launch_bounds__(kRepairThreads)
                 continue;
             const int pixels = g.output_h * g.output_w;
             for (int pixel = blockIdx.x; pixel < pixels; pixel += gridDim.x) {
-                const int u = pixel / g.output_w + g.padding_h, v = pixel % g.output_w + g.padding_w;
+                const int u = pixel / g.output_w + g.padding_h,
+                          v = pixel % g.output_w + g.padding_w;
                 float maximum = -INFINITY;
                 for (int c = threadIdx.x; c < g.out_channels; c += kRepairThreads) {
                     float sum = 0.0f;
                     for (int in = 0; in < g.in_channels; in++) {
-                        const float *x = args.x + ((int64_t)image * g.in_channels + in) * g.height * g.width;
-                        const float *w = args.weight + ((int64_t)in * g.out_channels + c) * g.kernel_h * g.kernel_w;
-                        for (int kh = u % g.stride_h; kh < g.kernel_h; kh += g.stride_h) {
-                            const int row = (u - kh) / g.stride_h;
+                        const float *x =
+                            args.x + ((int64_t)image * g.in_channels + in) * g.height * g.width;
+                        const float *w = args.weight + ((int64_t)in * g.out_channels + c) *
+                                                           g.kernel_h * g.kernel_w;
+                        for (int kh = u % 2; kh < g.kernel_h; kh += 2) {
+                            const int row = (u - kh) / 2;
                             if (u < kh || row >= g.height)
                                 continue;
-                            for (int kw = v % g.stride_w; kw < g.kernel_w; kw += g.stride_w) {
-                                const int col = (v - kw) / g.stride_w;
+                            for (int kw = v % 2; kw < g.kernel_w; kw += 2) {
+                                const int col = (v - kw) / 2;
                                 if (v >= kw && col < g.width)
-                                    sum = fmaf(x[(int64_t)row * g.width + col], w[kh * g.kernel_w + kw], sum);
+                                    sum = fmaf(x[(int64_t)row * g.width + col],
+                                               w[kh * g.kernel_w + kw], sum);
                             }
                         }
                     }

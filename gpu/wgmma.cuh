@@ -25,14 +25,13 @@ static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-/* Everything in units of 16 bytes, each below 2^14. */
+/* Addresses and strides are multiples of 16.
+ * NOTE: in a cluster a shared address carries the block's rank above bit 23; unmasked, it would run
+ * into the stride's field. */
 static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, uint32_t k_stride,
                                                             uint32_t row_stride)
 {
-#ifdef DEV_SWAP
-    uint32_t q = k_stride; k_stride = row_stride; row_stride = q;
-#endif
-    return (uint64_t)(address >> 4) | (uint64_t)(k_stride >> 4) << 16 |
+    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(k_stride >> 4) << 16 |
            (uint64_t)(row_stride >> 4) << 32;
 }
 
@@ -47,7 +46,8 @@ static __device__ __forceinline__ void wgmma_commit(void)
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-template <int kPending> static __device__ __forceinline__ void wgmma_wait(void)
+template <int kPending>
+static __device__ __forceinline__ void wgmma_wait(void)
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
@@ -59,7 +59,8 @@ static __device__ __forceinline__ void fence_proxy_async(void)
 }
 
 /* The instruction, one specialisation for each N in use. `accumulate` = 0 overwrites d. */
-template <int kColumns> struct wgmma;
+template <int kColumns>
+struct wgmma;
 
 #define WGMMA_D8(i)                                                                                \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
@@ -79,13 +80,14 @@ template <int kColumns> struct wgmma;
     "%125,%126,%127"
 
 #define WGMMA_DEFINE(columns, registers, a, b, flag, ...)                                          \
-    template <> struct wgmma<columns> {                                                            \
+    template <>                                                                                    \
+    struct wgmma<columns> {                                                                        \
         static __device__ __forceinline__ void run(float (&d)[columns / 2], uint64_t desc_a,       \
                                                    uint64_t desc_b, int accumulate)                \
         {                                                                                          \
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag ", 0;\n"                         \
-                         "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.f16.f16 {" registers \
-                         "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"                                    \
+                         "wgmma.mma_async.sync.aligned.m64n" #columns                              \
+                         "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"      \
                          : __VA_ARGS__                                                             \
                          : "l"(desc_a), "l"(desc_b), "r"(accumulate));                             \
         }                                                                                          \
@@ -93,10 +95,9 @@ template <int kColumns> struct wgmma;
 
 WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D32(0),
              WGMMA_D32(32), WGMMA_D32(64), WGMMA_D32(96));
-WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D32(0), WGMMA_D32(32));
-WGMMA_DEFINE(64, WGMMA_R32_0, "%32", "%33", "%34", WGMMA_D32(0));
 
-/* ---- barriers in shared memory ---------------------------------------------------------------- */
+/* ---- barriers in shared memory ----------------------------------------------------------------
+ */
 
 static __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals)
 {
@@ -111,8 +112,7 @@ static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
 /* Arrives once and adds the bytes that asynchronous copies will bring. */
 static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
 {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
-                 "r"(bytes)
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                  : "memory");
 }
 
@@ -140,12 +140,14 @@ static __device__ __forceinline__ void bulk_load(uint32_t destination, const voi
 }
 
 /* Registers a thread, from here to the end of the branch; a multiple of 8. */
-template <int kRegisters> static __device__ __forceinline__ void registers_shrink(void)
+template <int kRegisters>
+static __device__ __forceinline__ void registers_shrink(void)
 {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-template <int kRegisters> static __device__ __forceinline__ void registers_grow(void)
+template <int kRegisters>
+static __device__ __forceinline__ void registers_grow(void)
 {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
