@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#include "harness/clock.h"
 #include "harness/implementation.h"
 #include "ref/model_direct.h"
 #include "ref/model_gemm.h"
@@ -15,7 +16,8 @@ struct cpu_state {
     struct model_gemm *gemm;
     struct oracle *oracle;
     struct model_gemm_stages stages;
-    double *image; /* one image in fp64 */
+    double *image;  /* one image in fp64 */
+    double least_s; /* of slow5: the shortest run so far */
 };
 
 static bool supports_all(const struct implementation *i, const struct problem *problem,
@@ -106,13 +108,19 @@ static enum status gemm_run(void *state, const float *x, float *y, struct error 
     return model_gemm_run(s->gemm, x, y, s->problem.batch, &s->stages, error);
 }
 
-/* One image in twenty is computed twice: 5 % more work where the batch is a multiple of 20. */
+/* The work, and then 5 % of its time again. NOTE: time and not images, because the first image of a
+ * call costs more than the others, and would make it 10 to 20 %. */
 static enum status slow5_run(void *state, const float *x, float *y, struct error *error)
 {
     struct cpu_state *s = state;
-    const int64_t again = (s->problem.batch + 19) / 20;
+    const double start = clock_seconds();
     const enum status status = model_gemm_run(s->gemm, x, y, s->problem.batch, &s->stages, error);
-    return status == STATUS_OK ? model_gemm_run(s->gemm, x, y, again, NULL, error) : status;
+    const double end = clock_seconds(), took = end - start;
+    if (s->least_s <= 0.0 || took < s->least_s)
+        s->least_s = took;
+    while (clock_seconds() < end + 0.05 * s->least_s)
+        ;
+    return status;
 }
 
 static enum status twice_run(void *state, const float *x, float *y, struct error *error)
@@ -181,7 +189,7 @@ const struct implementation implementations_cpu[] = {
      .run = direct_run,
      .release = release},
     {.name = "cpu-gemm-slow5",
-     .summary = "cpu-gemm with 5 % of the work done twice: what the gate of bench must find",
+     .summary = "cpu-gemm that takes 5 % longer: what the gate of bench must find",
      .cls = CLASS_FP32,
      .slow = true,
      .supports = supports_all,
