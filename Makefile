@@ -125,14 +125,16 @@ $(OBJ)/%.o: %.cu
 	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c -o $@ $<
 
 # The shared library: ref/ and the C ABI once more as position-independent code, with OpenBLAS inside
-# where its archive is here, so that it loads where OpenBLAS is not installed.
+# where its archive is here, so that it loads where OpenBLAS is not installed; other libraries that it
+# needs may lie beside it.
 PIC := $(BUILD)/pic
 LIB := $(BUILD)/libassay.so
 LIB_ABI := harness/assay_abi.c
-PIC_OBJ := $(REF_SRC:%.c=$(PIC)/%.o) $(ISAS:%=$(PIC)/ref/strip_kernels_%.o) $(LIB_ABI:%.c=$(PIC)/%.o) \
-        $(if $(filter 1,$(CUDA)),$(GPU_OBJ),$(GPU_STUB:%.c=$(PIC)/%.o))
+PIC_OBJ := $(REF_SRC:%.c=$(PIC)/%.o) $(ISAS:%=$(PIC)/ref/strip_kernels_%.o) \
+        $(LIB_ABI:%.c=$(PIC)/%.o) \
+        $(if $(filter 1,$(CUDA)),$(GPU_CU:%.cu=$(OBJ)/%.o),$(GPU_STUB:%.c=$(PIC)/%.o))
 PIC_FLAGS := -fPIC -fvisibility=hidden
-LIB_BLAS := $(or $(BLAS_ARCHIVE),$(BLAS_LIBS))
+LIB_LIBS = $(filter-out $(BLAS_LIBS) $(HDF5_LIBS) -ljansson -lz,$(LDLIBS)) $(or $(BLAS_ARCHIVE),$(BLAS_LIBS)) -lm
 
 .PHONY: lib
 lib: $(LIB) ## build build/libassay.so, the chain behind a C ABI (harness/assay.h)
@@ -140,7 +142,7 @@ lib: $(LIB) ## build build/libassay.so, the chain behind a C ABI (harness/assay.
 $(LIB): $(PIC_OBJ) harness/assay.map
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,--version-script=harness/assay.map -Wl,-z,defs -Wl,--gc-sections \
-	    -o $@ $(PIC_OBJ) $(filter-out $(BLAS_LIBS) $(HDF5_LIBS) -ljansson -lz,$(LDLIBS)) $(LIB_BLAS) -lm
+	    -Wl,-rpath,'$$ORIGIN' -o $@ $(PIC_OBJ) $(LIB_LIBS)
 
 $(PIC)/harness/assay_abi.o: $(COMMIT_STAMP)
 $(PIC)/harness/assay_abi.o: CPPFLAGS += -DASSAY_BUILD_COMMIT='"$(COMMIT)"'

@@ -92,12 +92,13 @@ ASSAY_API int assay_output_size(const struct assay_problem *problem, int64_t *ou
  * variant     NULL for the fastest of the class, or the name of a row of `assay info`
  * weight, conv_bias, bias    host pointers, copied
  *
- * The caller's current CUDA device is left as it was made by the device's own calls: set it again
- * where it matters. */
+ * Makes `device` the calling thread's current CUDA device: set it again where that matters. */
 ASSAY_API int assay_plan_create(struct assay_plan **plan, const struct assay_problem *problem,
                                 int device, const char *arithmetic, const char *variant,
                                 const float *weight, const float *conv_bias, const float *bias);
-ASSAY_API void assay_plan_free(struct assay_plan *plan); /* waits for the device; NULL is legal */
+
+/* Waits for the device and makes it current. NULL is legal. */
+ASSAY_API void assay_plan_free(struct assay_plan *plan);
 
 /* What does the work, in words. Valid until the plan is freed. */
 ASSAY_API const char *assay_plan_note(const struct assay_plan *plan);

@@ -71,14 +71,17 @@ _lock = threading.Lock()
 
 def library_path():
     """The file that is or would be loaded: $ASSAY_LIBRARY, else libassay.so beside this package,
-    else the repository's build/libassay.so."""
+    else the repository's build/libassay.so, or build/nocuda/libassay.so where only that is."""
     named = os.environ.get("ASSAY_LIBRARY")
     if named:
         return named
     here = os.path.dirname(os.path.abspath(__file__))
-    beside = os.path.join(here, "libassay.so")
-    built = os.path.join(here, "..", "..", "..", "build", "libassay.so")
-    return beside if os.path.exists(beside) else os.path.normpath(built)
+    built = os.path.normpath(os.path.join(here, "..", "..", "..", "build"))
+    places = [
+        os.path.join(folder, "libassay.so")
+        for folder in (here, built, os.path.join(built, "nocuda"))
+    ]
+    return next(filter(os.path.exists, places), places[1])
 
 
 def library():

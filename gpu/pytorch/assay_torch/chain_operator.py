@@ -254,12 +254,12 @@ class Direct(torch.autograd.Function):
 
 
 # A graph that torch.compile captures would keep the parameters of its capture without a word.
-_TAGS = [tag for tag in [getattr(torch.Tag, "cudagraph_unsafe", None)] if tag is not None]
+_TAGS = {}
+if hasattr(torch.Tag, "cudagraph_unsafe"):
+    _TAGS["tags"] = [torch.Tag.cudagraph_unsafe]
 
 
-@torch.library.custom_op(
-    "assay::conv_transpose2d_softmax_sigmoid", mutates_args=(), **({"tags": _TAGS} if _TAGS else {})
-)
+@torch.library.custom_op("assay::conv_transpose2d_softmax_sigmoid", mutates_args=(), **_TAGS)
 def conv_transpose2d_softmax_sigmoid(
     x: Tensor,
     weight: Tensor,

@@ -45,8 +45,11 @@ class Plan:
 
     def close(self):
         handle, self.handle = self.handle, None
-        if handle:
+        if handle and self.device == binding.CPU:
             binding.library().assay_plan_free(handle)
+        elif handle:
+            with torch.cuda.device(self.device):  # freeing makes the plan's device current
+                binding.library().assay_plan_free(handle)
         storages, self.storages = self.storages, []
         for storage in storages:
             torch.UntypedStorage._free_weak_ref(storage)
