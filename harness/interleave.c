@@ -119,21 +119,24 @@ static enum status replace(struct contender *c, const struct trial_options *opti
     const struct measurement_plan warm = {.samples = 1};
     worker_free(c->worker);
     c->worker = NULL;
-    const enum status status = worker_create(&c->worker, c->binary, c->implementation,
-                                             &options->run, options->memory_limit, error);
+    enum status status = worker_create(&c->worker, c->binary, c->implementation, &options->run,
+                                       options->memory_limit, error);
     if (status != STATUS_OK)
         return status;
     worker_prepare(c->worker, arena, options->timeout_s, &answer);
-    if (answer.outcome == WORKER_DONE)
-        worker_measure(c->worker, &warm, options->timeout_s, &answer);
-    if (answer.outcome != WORKER_DONE) { /* it was sound before: say so and go on without it */
+    if (answer.outcome == WORKER_DONE) {
+        const struct measurement kept = c->trial.measurement;
+        status = trial_time(c->worker, options, &warm, false, arena, &c->trial, error);
+        c->trial.measurement = kept;
+    } else { /* it was sound before: say so and go on without it */
         c->trial.verdict = VERDICT_CRASHED;
         c->trial.measured = false;
         snprintf(c->trial.reason, sizeof c->trial.reason, "in a new process: %.900s",
                  answer.message);
-        dismiss(c);
     }
-    return STATUS_OK;
+    if (!c->trial.measured)
+        dismiss(c);
+    return status;
 }
 
 static enum status run_rounds(const struct trial_options *options,
