@@ -1,6 +1,7 @@
 #include "harness/arena.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -110,8 +111,10 @@ enum status arena_create(struct arena *a, const struct problem *problem, struct 
                          "out of memory: the case needs %.1f GB, %.1f GB are available; use a "
                          "smaller batch",
                          (double)l.total * 1e-9, (double)memory_available() * 1e-9);
-    a->fd = memfd_create("assay-case", MFD_CLOEXEC);
-    if (a->fd < 0 || ftruncate(a->fd, (off_t)l.total) != 0) {
+    a->fd = memfd_create("assay-case", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    /* Sealed, so that nobody who holds the file can take it away from under the program. */
+    if (a->fd < 0 || ftruncate(a->fd, (off_t)l.total) != 0 ||
+        fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         const int e = errno;
         arena_release(a);
         return error_set(error, STATUS_ENVIRONMENT, "cannot make %.1f GB of shared memory: %s",

@@ -95,13 +95,29 @@ void trial_explain(struct trial *t)
         e->expected, e->got, e->typical, r->unwritten > 0 ? "; unwritten elements among them" : "");
 }
 
+/* What stands in the arena is the worker's to write: nothing of it is taken on trust. */
+static void take_measurement(struct trial *t, const struct arena *arena)
+{
+    struct measurement *m = &t->measurement;
+    *m = *arena->measurement;
+    m->count = m->count < 0 ? 0 : m->count > MEASUREMENT_SAMPLES ? MEASUREMENT_SAMPLES : m->count;
+    for (int64_t i = 0; i < m->count; i++)
+        if (!(m->samples_s[i] >= 0.0 && m->samples_s[i] < 1e9))
+            m->count = 0;
+    char *const texts[] = {m->bound_by, m->device, m->driver, m->throttle, m->note};
+    const size_t sizes[] = {sizeof m->bound_by, sizeof m->device, sizeof m->driver,
+                            sizeof m->throttle, sizeof m->note};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        texts[i][sizes[i] - 1] = 0;
+}
+
 /* Times runs by this process's clock, so that nothing in the worker can shorten them, each on x
  * rotated by one more element. */
 static void measure_from_outside(struct session *s, const struct measurement_plan *plan,
                                  struct worker_answer *answer)
 {
     struct measurement *m = &s->trial->measurement;
-    *m = *s->arena->measurement;
+    take_measurement(s->trial, s->arena);
     m->count = 0;
     m->rotation = 0;
     arena_poison_output(s->arena, 1);
@@ -119,6 +135,7 @@ static void measure_from_outside(struct session *s, const struct measurement_pla
         if (!plan->profile)
             m->samples_s[m->count++] = clock_seconds() - before;
     }
+    snprintf(m->note, sizeof m->note, "%.*s", (int)sizeof m->note - 1, s->arena->measurement->note);
 }
 
 /* A median that no hardware reaches: a quarter under the time in which the device moves the bytes,
@@ -153,22 +170,28 @@ enum status trial_time(struct worker *worker, const struct trial_options *option
                         .foreign = t->foreign};
     const struct arena_inputs before = s.inputs;
     struct worker_answer answer;
+    struct error changed;
+    int64_t turned = 0; /* elements by which the arena's x is rotated */
     t->measured = false;
     session_thaw(&s);
+    /* Others may have had their turn in the same memory. */
+    *arena->measurement = (struct measurement){.prepare_s = arena->measurement->prepare_s,
+                                               .threads = arena->measurement->threads};
     if (t->measures) {
-        arena->measurement->rotation = 0;
         if (verify)
             arena_poison_output(arena, 1);
         worker_measure(worker, plan, options->timeout_s, &answer);
-        t->measurement = *arena->measurement;
-        if (answer.outcome == WORKER_DONE)
-            arena_rotate_input(arena, t->measurement.rotation);
+        take_measurement(t, arena);
+        /* The last sample's data, which is what y is to be compared for. */
+        turned = verify && answer.outcome == WORKER_DONE ? t->measurement.rotation : 0;
+        if (arena_check_inputs(arena, &before, &changed) == STATUS_OK)
+            arena_rotate_input(arena, turned);
         else
-            t->measurement.rotation = 0;
+            turned = 0;
     } else {
         measure_from_outside(&s, plan, &answer);
+        turned = t->measurement.rotation;
     }
-    const int64_t rotation = t->measurement.rotation;
     enum status status = STATUS_OK;
     trial_take_outcome(t, &answer);
     if (answer.outcome == WORKER_DONE) {
@@ -179,8 +202,7 @@ enum status trial_time(struct worker *worker, const struct trial_options *option
             check_floor(t, &arena->problem);
         t->measured = status == STATUS_OK && trial_is_good(t);
     }
-    arena_rotate_input(arena, -rotation);
-    struct error changed;
+    arena_rotate_input(arena, -turned);
     if (arena_check_inputs(arena, &before, &changed) != STATUS_OK) {
         t->inputs_damaged = true;
         t->measured = false;
@@ -200,6 +222,7 @@ enum status trial_begin(struct trial_pool *pool, const char *name, const char *b
     *worker = NULL;
     *own = true;
     snprintf(t->implementation, sizeof t->implementation, "%s", name);
+    t->verdict = VERDICT_CRASHED; /* until something says better */
     t->binary = binary;
     t->arena = arena;
     enum status status = implementation_resolve(name, &implementation, error);
@@ -247,7 +270,7 @@ enum status trial_begin(struct trial_pool *pool, const char *name, const char *b
         if (answer.class_declared && !options.class_given && answer.cls < CLASS_COUNT)
             t->cls = answer.cls;
         status = session_verify(&s, error);
-        t->measurement = *arena->measurement;
+        take_measurement(t, arena);
     }
     if (status == STATUS_OK && t->compared && trial_is_good(t)) {
         *worker = *slot;

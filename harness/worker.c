@@ -228,6 +228,21 @@ static bool out_of_memory(struct worker *w, struct worker_answer *answer)
     return true;
 }
 
+/* What the worker's side may say; the implementation can write to the socket, too. */
+static bool is_answer(const struct worker_request *request, const struct worker_answer *got)
+{
+    switch (got->outcome) {
+    case WORKER_DONE:
+        return true;
+    case WORKER_UNSUPPORTED:
+        return request->verb == VERB_PREPARE;
+    case WORKER_FAILED:
+        return got->status > STATUS_OK && got->status <= STATUS_UNSUPPORTED;
+    default:
+        return false; /* the other outcomes are this side's to find */
+    }
+}
+
 /* Sends a request and waits for the answer, the end of the process, or the end of the time. */
 static void ask(struct worker *w, const struct worker_request *request, int fd, double timeout_s,
                 struct worker_answer *answer)
@@ -261,8 +276,14 @@ static void ask(struct worker *w, const struct worker_request *request, int fd, 
         const ssize_t n = recv(w->socket, &got, sizeof got, 0);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n != (ssize_t)sizeof got) {
+        if (n <= 0) {
             describe_end(w, answer);
+            return;
+        }
+        if (n != (ssize_t)sizeof got || !is_answer(request, &got)) {
+            end_process(w);
+            snprintf(answer->message, sizeof answer->message,
+                     "killed: it sent what is no answer to the request");
             return;
         }
         got.message[sizeof got.message - 1] = 0;

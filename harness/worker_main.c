@@ -72,8 +72,12 @@ static enum status measure_by_clock(struct server *s, const struct measurement_p
     const double start = clock_seconds();
     double conv_s = 0.0, epilogue_s = 0.0;
     m->count = 0;
+    m->rotation = 0;
     while (status == STATUS_OK && !plan->profile &&
            !measurement_complete(plan, m->samples_s, m->count, clock_seconds() - start)) {
+        arena_rotate_input(&s->arena, 1); /* other data for each sample */
+        m->rotation++;
+        arena_poison_output(&s->arena, 1);
         const double before = clock_seconds();
         status = s->implementation.run(s->state, s->arena.x, s->arena.y, error);
         m->samples_s[m->count++] = clock_seconds() - before;
@@ -81,6 +85,7 @@ static enum status measure_by_clock(struct server *s, const struct measurement_p
         conv_s += m->conv_s;
         epilogue_s += m->epilogue_s;
     }
+    arena_rotate_input(&s->arena, -m->rotation); /* as the program left it */
     if (m->count > 0) {
         m->conv_s = conv_s / (double)m->count;
         m->epilogue_s = epilogue_s / (double)m->count;

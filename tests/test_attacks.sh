@@ -86,6 +86,15 @@ else
     not_ok 'bench gives no time to a cached output' "$out"
 fi
 
+# bench: times are taken from outside the process.
+out=$("$ASSAY" bench --json --threads 1 --repeat 1 --samples 10 --impl "plugin:$folder/forge_times.so" \
+    $case_ 2>/dev/null | tail -n 1)
+if python3 -c 'import json, sys; sys.exit(not 1e-6 < json.loads(sys.argv[1])["median_s"] < 10)' "$out"; then
+    ok 'bench takes no times from an implementation'
+else
+    not_ok 'bench takes no times from an implementation' "$out"
+fi
+
 # What is not a plugin is said so.
 for pair in "nowhere.so:cannot be read" "Makefile:cannot be loaded"; do
     out=$("$ASSAY" verify --json --impl "plugin:${pair%%:*}" $case_ 2>&1)
