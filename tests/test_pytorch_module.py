@@ -375,6 +375,22 @@ def test_changed_parameters_are_seen(device):
 
 
 @on("cpu", "cuda")
+def test_weights_are_packed_once_and_again_when_they_change(device):
+    _, new = pair(device)
+    x = torch.randn(2, 6, 5, 7, device=device)
+    assay_torch.clear_plans()
+    packed = []
+    with torch.no_grad():
+        for change in (False, False, False, True, False, True):
+            if change:
+                new.conv_transpose.weight.mul_(0.5)
+            new(x)
+            packed.append(*plan_cache._plans.values())
+    changes = [a is not b for a, b in zip(packed, packed[1:])]
+    assert changes == [False, False, True, False, True], changes
+
+
+@on("cpu", "cuda")
 def test_reused_memory_is_not_taken_for_old_parameters(device):
     x = torch.randn(1, 6, 4, 4, device=device)
     for _ in range(30):  # freed weights give their addresses to the next
