@@ -156,6 +156,8 @@ int cmd_verify(int argc, char **argv)
         status = resume_read(&v.done, out, &error);
     if (status == STATUS_OK && junit_path)
         status = junit_create(&v.junit, &error);
+    if (!json && arguments.seed != 1)
+        printf("seed %llu\n", (unsigned long long)arguments.seed);
     if (status == STATUS_OK) {
         record_context_init(&v.record, &list, NULL, NULL);
         list.skip = resume ? skip : NULL;

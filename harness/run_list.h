@@ -10,7 +10,7 @@ struct run_arguments {
     const char *implementations; /* comma-separated; NULL: every one that is not slow */
     const char *suite;
     int64_t random;     /* seeded random problems besides the cases named */
-    const char *filter; /* glob on the case's name; NULL: all */
+    const char *filter; /* glob on the case's name or descriptor; NULL: all */
     const char *fill;
     const char *cls;
     const char *tolerance;
@@ -33,7 +33,13 @@ struct run_arguments run_arguments_default(void);
      0},                                                                                             \
         {"suite", OPTION_STRING, &(a).suite, "FILE", "also the cases of a suite", 0, 0},             \
         {"random", OPTION_INTEGER, &(a).random, "N", "also N random problems (see --seed)", 1, 1e9}, \
-        {"filter", OPTION_STRING, &(a).filter, "GLOB", "only cases whose name matches", 0, 0},       \
+        {"filter",                                                                                   \
+         OPTION_STRING,                                                                              \
+         &(a).filter,                                                                                \
+         "GLOB",                                                                                     \
+         "only cases whose name or descriptor matches",                                              \
+         0,                                                                                          \
+         0},                                                                                         \
         {"fill", OPTION_STRING, &(a).fill, "NAME", "how descriptors are filled", 0, 0},              \
         {"seed", OPTION_SEED, &(a).seed, "N", "seed of the fill, or 'random' (default 1)", 0, 0},    \
         {"tolerance",                                                                                \

@@ -141,6 +141,10 @@ check 'verify: where nothing is said' lacks "$t/out" insensitive
 check 'suite: smoke' status 0 verify --impl cpu-gemm --suite data/suites/smoke.txt
 check 'suite: a filter on names' status 0 verify --impl cpu-gemm --suite data/suites/exhaustive.txt --filter 'k2-s[12]-*'
 check 'suite: takes only those' has "$t/out" '4 pass'
+check 'suite: a filter on descriptors' status 0 verify --impl cpu-gemm --suite data/suites/smoke.txt --filter '*dh3*'
+check 'suite: takes the dilated case' has "$t/out" 'dilated'
+check 'seed: random is accepted' status 0 verify --impl cpu-gemm --seed random $case_
+check 'seed: and printed' bash -c "grep -qE '^seed [0-9]+$' '$t/out'"
 check 'suite: every line of the others is understood' \
     status 2 verify --suite data/suites/regression.txt --filter 'no-such-case'
 check 'suite: and nothing matches' has "$t/err" 'no case matches'

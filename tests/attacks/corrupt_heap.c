@@ -1,4 +1,4 @@
-/* EXPECT crashed: SIG
+/* EXPECT crashed
  * The heap is overwritten, right under everybody's feet. */
 #include "attack.h"
 
