@@ -67,6 +67,8 @@
  * Next: whole sectors without the wait (hand the carry on channel group by channel group) and with
  * precomputed windows; then both row phases of a channel in one block (64 channels x 4 phases,
  * cluster of two), so that the sector between two rows is whole as well. */
+#include "gpu/fused_tile.cuh" /* before its plan */
+
 #include "gpu/fused_plan.cuh"
 
 constexpr float kScaleX = 16.0f;

@@ -9,12 +9,11 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
+#include "gpu/fused_args.cuh"
 #include "gpu/fused_repair.cuh"
-#include "gpu/fused_tile.cuh"
 #include "gpu/variant.h"
 
-/* ---- numbering --------------------------------------------------------------------------------
- */
+/* ---- numbering ------------------------------------------------------------------------------ */
 
 static struct fast_divisor fast_divisor_make(uint32_t divisor)
 {
@@ -130,33 +129,40 @@ static bool fused_supports(const struct problem *p, const struct cudaDeviceProp 
     return why == NULL;
 }
 
-/* ---- weights ----------------------------------------------------------------------------------
- */
+/* ---- weights -------------------------------------------------------------------------------- */
 
-/* W [Cin, Cout, kH, kW] fp32 -> [row phase][tap][k / 8][column][8] fp16, times `scale`. Column
- * 8j + 2t + e is channel 4j + t in column phase e. One thread an element. */
+constexpr int kBlockColumns = 2 * kBlockChannels;
+
+/* W [Cin, Cout, kH, kW] fp32 -> [row phase][block of the cluster][part][tap][k / 8][column][8]
+ * fp16, times `scale`. Column 8j + 2t + e is the block's channel 4j + t in column phase e; part 1
+ * is what part 0 leaves. One thread an element of part 0. */
 static __global__ void __launch_bounds__(256)
     pack_weights_kernel(const float *weight, __half *packed,
                         const __grid_constant__ struct fused_geometry g, float scale)
 {
-    const int64_t block = (int64_t)g.taps_h * g.taps_w * kChannelGroups * kColumns * 8;
-    for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < 2 * block; i += gridDim.x * 256ll) {
-        const int phase_h = (int)(i / block);
-        int64_t rest = i % block;
+    const int64_t part = (int64_t)g.taps_h * g.taps_w * kChannelGroups * kBlockColumns * 8;
+    const int64_t count = 2 * kClusterBlocks * part;
+    for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
+        const int which = (int)(i / part);
+        int64_t rest = i % part;
         const int k = (int)(rest % 8);
         rest /= 8;
-        const int column = (int)(rest % kColumns);
-        rest /= kColumns;
+        const int column = (int)(rest % kBlockColumns);
+        rest /= kBlockColumns;
         const int in = (int)(rest % kChannelGroups) * 8 + k;
         const int tap = (int)(rest / kChannelGroups);
-        const int out = column / 8 * 4 + column % 8 / 2;
-        const int kh = phase_h + tap / g.taps_w * 2;
+        const int out = which % kClusterBlocks * kBlockChannels + column / 8 * 4 + column % 8 / 2;
+        const int kh = which / kClusterBlocks + tap / g.taps_w * 2;
         const int kw = column % 2 + tap % g.taps_w * 2;
         float w = 0.0f;
         if (in < g.in_channels && out < g.out_channels && kh < g.kernel_h && kw < g.kernel_w)
             w = scale *
                 weight[(((int64_t)in * g.out_channels + out) * g.kernel_h + kh) * g.kernel_w + kw];
-        packed[i] = __float2half_rn(w);
+        const __half high = __float2half_rn(w);
+        const int64_t at = which * part * kParts + i % part;
+        packed[at] = high;
+        if (kParts == 2)
+            packed[at + part] = __float2half_rn(w - __half2float(high));
     }
 }
 
@@ -178,8 +184,7 @@ static float weight_scale_of(const float *weight, int64_t count)
     return ldexpf(1.0f, 15 - exponent);
 }
 
-/* ---- plan -------------------------------------------------------------------------------------
- */
+/* ---- plan ----------------------------------------------------------------------------------- */
 
 struct fused_state {
     __half *weights;
@@ -200,7 +205,8 @@ static void fused_release(struct variant_context *context)
 }
 
 /* x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
- * step: the step errs by 2^-25, to be at most 2^-24 of the largest magnitude. */
+ * step: the step errs by 2^-25, to be at most 2^-24 of the largest magnitude, 2^-25 where the
+ * operand is split in two. */
 static float fused_largest(float x_scale)
 {
     return 65504.0f / x_scale;
@@ -208,7 +214,7 @@ static float fused_largest(float x_scale)
 
 static float fused_smallest(float x_scale)
 {
-    return 0.5f / x_scale;
+    return (kParts == 2 ? 1.0f : 0.5f) / x_scale;
 }
 
 static enum status fused_prepare(struct variant_context *context, float x_scale,
@@ -225,7 +231,8 @@ static enum status fused_prepare(struct variant_context *context, float x_scale,
     if (!geometry_fit(&g, p, slice))
         return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
     shared = (int)fused_layout_make(&g).total;
-    count = 2ll * g.taps_h * g.taps_w * kChannelGroups * 8 * kColumns;
+    count =
+        2ll * kClusterBlocks * kParts * g.taps_h * g.taps_w * kChannelGroups * 8 * kBlockColumns;
     if (!(state = (struct fused_state *)calloc(1, sizeof *state)))
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     context->state = state;
@@ -250,7 +257,7 @@ static enum status fused_prepare(struct variant_context *context, float x_scale,
     CHECK(cudaMemset(state->image_max, 0, (slice + 1) * sizeof *state->image_max));
     pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, state->weight_scale);
     CHECK_LAUNCH("pack_weights_kernel");
-    CHECK(cudaFuncSetAttribute(state->pairs ? fused_tile_kernel<true> : fused_tile_kernel<false>,
+    CHECK(cudaFuncSetAttribute(fused_kernel(state->pairs),
                                cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
     CHECK(cudaDeviceSynchronize());
 out:
@@ -269,7 +276,6 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attribute;
     int shares;
-    uint32_t shared;
     if (images == 0)
         return STATUS_OK;
 
@@ -285,15 +291,20 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     args.x_scale = x_scale;
     args.descale = LOG2_E / (x_scale * state->weight_scale);
     args.scaling_factor = p->scaling_factor;
-    shares = context->multiprocessors / 2; /* one for each row phase */
+    shares = context->multiprocessors / (2 * kClusterBlocks); /* two row phases */
     shares = shares > args.geometry.tiles ? args.geometry.tiles : shares;
     shares = shares < 1 ? 1 : shares;
-    shared = fused_layout_make(&args.geometry).total;
-    if (state->pairs)
-        fused_tile_kernel<true><<<2 * shares, kThreads, shared, stream>>>(args);
-    else
-        fused_tile_kernel<false><<<2 * shares, kThreads, shared, stream>>>(args);
-    CHECK_LAUNCH("fused_tile_kernel");
+    config.gridDim = dim3(2 * kClusterBlocks * shares);
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = fused_layout_make(&args.geometry).total;
+    config.stream = stream;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = kClusterBlocks;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, fused_kernel(state->pairs), args));
 
     memset(&repair, 0, sizeof repair);
     repair.x = d_x;
@@ -308,12 +319,10 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     repair.geometry = args.geometry;
     config.gridDim = dim3(context->multiprocessors);
     config.blockDim = dim3(kRepairThreads);
-    config.stream = stream;
+    config.dynamicSmemBytes = 0;
     /* its blocks may start while the last tiles are stored; they wait for them before they read */
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
     CHECK(cudaLaunchKernelEx(&config, fused_repair_kernel, repair));
 out:
     return status;

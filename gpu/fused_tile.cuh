@@ -37,13 +37,14 @@
 #include <stdint.h>
 
 #include "gpu/epilogue_math.cuh"
-#include "gpu/fused_geometry.h"
+#include "gpu/fused_args.cuh"
 #include "gpu/wgmma.cuh"
 
-constexpr int kTilePixels = 64; /* patches in a tile: the rows of the instruction */
-constexpr int kChannels = 128;  /* output channels, those beyond the problem's at -infinity */
+constexpr int kChannels = 128; /* output channels, those beyond the problem's at -infinity */
+constexpr int kBlockChannels = kChannels;
+constexpr int kClusterBlocks = 1;
+constexpr int kParts = 1;
 constexpr int kColumns = 2 * kChannels;
-constexpr int kChannelGroups = 8; /* of eight input channels, those beyond the problem's zero */
 constexpr int kConsumerGroups = 2;
 constexpr int kThreads = 128 * (kConsumerGroups + 1);
 constexpr int kConsumerRegisters = 208;
@@ -52,9 +53,7 @@ constexpr int kStageChannels = 16;
 constexpr int kStagePitch =
     40; /* floats a channel in a warp's stage: 32, and 8 against conflicts */
 constexpr int kStageFloats = kStageChannels * kStagePitch;
-constexpr int kBarriers = 4;
 constexpr int kRingDepth = 3; /* tiles that the producer may be ahead */
-constexpr uint32_t kSharedBytes = 227 * 1024;
 
 /* NOTE: what the warpgroups trade is what the launch gave them, 168 registers a thread; one more
  * and a consumer waits for registers for ever. */
@@ -63,24 +62,6 @@ static_assert(kConsumerGroups * kConsumerRegisters + kProducerRegisters <=
               "register file");
 static_assert(kRingDepth <= kBarriers, "a barrier's phase would be overtaken");
 
-struct fused_args {
-    const float *x;
-    float *y;
-    const __half *weights; /* [row phase][tap][k / 8][column][8] */
-    const float *conv_bias;
-    const float *bias;
-    uint32_t *image_max; /* [images], bits of the largest |x| */
-    float x_scale;       /* power of two */
-    float descale;       /* log2(e) / (x_scale * weight_scale) */
-    float scaling_factor;
-    struct fused_geometry geometry;
-};
-
-/* Shared memory, in bytes from its start. */
-struct fused_layout {
-    uint32_t weights, ring, stage, params, barriers, total;
-};
-
 static inline __host__ __device__ struct fused_layout
 fused_layout_make(const struct fused_geometry *g)
 {
@@ -88,7 +69,8 @@ fused_layout_make(const struct fused_geometry *g)
     layout.weights = 0;
     layout.ring = layout.weights + g->taps_h * g->taps_w * kChannelGroups * 16u * kColumns;
     layout.stage = layout.ring + kChannelGroups * g->ring_pitch * 16u;
-    layout.params = layout.stage + kConsumerGroups * 4 * 2 * kStageFloats * 4u;
+    layout.exchange = layout.stage + kConsumerGroups * 4 * 2 * kStageFloats * 4u;
+    layout.params = layout.exchange; /* nothing to exchange */
     layout.barriers = layout.params + 2 * kChannels * 4u;
     layout.total = layout.barriers + (2 * kBarriers + 1) * 8u;
     return layout;
@@ -96,20 +78,7 @@ fused_layout_make(const struct fused_geometry *g)
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-static __device__ __forceinline__ uint32_t fast_divide(uint32_t n, struct fast_divisor by)
-{
-    return by.divisor == 1 ? n : __umulhi(n, by.multiplier) >> by.shift;
-}
-
-static __device__ __forceinline__ void shared_store(uint32_t to, const uint32_t (&v)[4])
-{
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]),
-                 "r"(v[2]), "r"(v[3])
-                 : "memory");
-}
-
-/* ---- producer: x, NCHW fp32 -> ring, [channel / 8][slot][8] fp16 ------------------------------
- */
+/* ---- producer: x, NCHW fp32 -> ring, [channel / 8][slot][8] fp16 ---------------------------- */
 
 /* Pieces of 64 slots; piece t is the last that tile t needs, the ones before piece 0 fill the slots
  * under the first tile's largest shift. `first_slot` is slot 0 of the block's run of tiles. */
@@ -193,8 +162,7 @@ static __device__ __forceinline__ void produce(const struct fused_args &args, ui
     }
 }
 
-/* ---- consumer: matrix products, epilogue, stores ----------------------------------------------
- */
+/* ---- consumer: matrix products, epilogue, stores -------------------------------------------- */
 
 /* d[64, 256] = a tile's patches times the block's weights. `base` is the ring slot of patch 0. */
 static __device__ __forceinline__ void multiply(float (&d)[kColumns / 2],
@@ -421,6 +389,12 @@ static __global__ void __launch_bounds__(kThreads, 1)
         }
     }
 #endif
+}
+
+/* `pairs`: no 1 + exp(-z) can exceed 2^60. */
+static fused_kernel_pointer fused_kernel(bool pairs)
+{
+    return pairs ? fused_tile_kernel<true> : fused_tile_kernel<false>;
 }
 
 #endif

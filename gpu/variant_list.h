@@ -25,6 +25,8 @@
       CLASS_FP32, GPU_UNIT_FP32, 1)                                                                \
     X(fused_fp16, "gpu-fused-fp16", "one kernel; tensor cores on fp16 scaled by powers of two",    \
       CLASS_TF32, GPU_UNIT_FP16, 1)                                                                \
+    X(fused_fp16x3, "gpu-fused-fp16x3", "one kernel; tensor cores on split fp16, three products",  \
+      CLASS_FP32, GPU_UNIT_FP16, 3)                                                                \
     X(cudnn_unfused, "cudnn-unfused", "cuDNN's convolution in fp32, then four kernels",            \
       CLASS_FP32, GPU_UNIT_FP32, 1)                                                                \
     X(cudnn_unfused_tf32, "cudnn-unfused-tf32", "cuDNN's convolution in tf32, then four kernels",  \

@@ -96,8 +96,9 @@ struct wgmma;
 WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D32(0),
              WGMMA_D32(32), WGMMA_D32(64), WGMMA_D32(96));
 
-/* ---- barriers in shared memory ----------------------------------------------------------------
- */
+WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D32(0), WGMMA_D32(32));
+
+/* ---- barriers in shared memory -------------------------------------------------------------- */
 
 static __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals)
 {
