@@ -12,6 +12,8 @@
 #ifndef ASSAY_HARNESS_IMPLEMENTATION_H
 #define ASSAY_HARNESS_IMPLEMENTATION_H
 
+#include <sys/types.h>
+
 #include "harness/measurement.h"
 #include "ref/arithmetic_class.h"
 #include "ref/problem.h"
@@ -86,6 +88,7 @@ extern const size_t implementations_cpu_count;
 struct implementation implementation_gpu_at(size_t index);
 size_t implementation_gpu_count(void);
 void implementation_exec_init(struct implementation *implementation, const char *name);
+void implementation_exec_clean(pid_t worker); /* files of an exec: that was killed */
 void implementation_plugin_init(struct implementation *implementation, const char *name);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,19 +32,32 @@ static void path_in(const struct exec_state *s, const char *name, char *path, si
     snprintf(path, size, "%s/%s", s->folder, name);
 }
 
+/* The folder of a worker's files: its name is known to the program, which cleans up after workers
+ * that had no time to. */
+static void folder_of(pid_t worker, char *folder, size_t size)
+{
+    snprintf(folder, size, "%.40s/assay-exec-%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp",
+             (int)worker);
+}
+
+void implementation_exec_clean(pid_t worker)
+{
+    static const char *const names[] = {"case.h5", "output.h5"};
+    char folder[64], path[96];
+    folder_of(worker, folder, sizeof folder);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
 static void release(void *state)
 {
     struct exec_state *s = state;
     if (!s)
         return;
-    char path[96];
-    if (s->folder[0]) {
-        path_in(s, "case.h5", path, sizeof path);
-        unlink(path);
-        path_in(s, "output.h5", path, sizeof path);
-        unlink(path);
-        rmdir(s->folder);
-    }
+    implementation_exec_clean(getpid());
     free(s->command);
     free(s);
 }
@@ -67,13 +81,13 @@ static enum status prepare(const struct implementation *i, const struct problem 
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     s->problem = *problem;
     s->params = *params;
-    snprintf(s->folder, sizeof s->folder, "%.40s/assay-XXXXXX",
-             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    if (!mkdtemp(s->folder)) {
+    folder_of(getpid(), s->folder, sizeof s->folder);
+    implementation_exec_clean(getpid()); /* what a process of the same number may have left */
+    if (mkdir(s->folder, 0700) != 0) {
         const int e = errno;
-        s->folder[0] = 0;
-        return error_set(error, STATUS_ENVIRONMENT, "cannot make a temporary folder: %s",
-                         strerror(e));
+        folder_of(getpid(), s->folder, sizeof s->folder);
+        return error_set(error, STATUS_ENVIRONMENT, "cannot make the temporary folder '%s': %s",
+                         s->folder, strerror(e));
     }
     return STATUS_OK;
 }

@@ -25,6 +25,7 @@
 
 struct worker {
     pid_t pid; /* 0: reaped */
+    pid_t first_pid;
     int socket;
     size_t memory_limit; /* 0: none */
     struct worker *next; /* of all that live */
@@ -78,6 +79,7 @@ void worker_free(struct worker *w)
         close(w->socket);
     if (w->pid != 0)
         end_process(w);
+    implementation_exec_clean(w->first_pid);
     for (struct worker **at = &live_workers; *at; at = &(*at)->next)
         if (*at == w) {
             *at = w->next;
@@ -135,7 +137,7 @@ enum status worker_create(struct worker **worker, const char *binary, const char
         return error_set(error, STATUS_ENVIRONMENT, "cannot start a process: %s", strerror(e));
     }
     setpgid(pid, pid); /* as the child does: whoever comes first */
-    w->pid = pid;
+    w->pid = w->first_pid = pid;
     w->socket = pair[0];
     w->memory_limit = memory_limit;
     w->next = live_workers;

@@ -83,6 +83,18 @@ sys.exit(len(n) < 5)' "$t/k.jsonl"
 sleep 0.3
 check 'killed: no worker is left' [ -z "$(ps -o pid= --ppid "$pid" 2>/dev/null)" ]
 
+# ---- commands ------------------------------------------------------------------------------------------
+mkdir "$t/tmp"
+export TMPDIR=$t/tmp
+check 'exec: a hang is killed with what it started' \
+    status 1 verify --timeout 1 --impl "exec:sleep 4711 & sleep 4711; : {case} {output}" $case_
+check 'exec: and nothing of it is left' [ -z "$(pgrep -f '^sleep 4711')" ]
+check 'exec: what runs on in the background is named' status 1 verify \
+    --impl "exec:setsid sleep 4712 & : {case} {output}" $case_
+check 'exec: and killed' [ -z "$(pgrep -f '^sleep 4712')" ]
+check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
+unset TMPDIR
+
 # ---- JUnit -------------------------------------------------------------------------------------------
 check 'junit: written beside a failure' status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so,plugin:$t/crash.so" \
     --junit "$t/j.xml" $case_
