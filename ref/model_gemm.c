@@ -4,20 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ref/batch_lanes.h"
 #include "ref/tile_plan.h"
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
 
-/* Regions for each thread, so that the last ones to finish don't wait long. */
+/* Regions for each thread, so that the last ones to finish don't wait long, while they have so many
+ * blocks. */
 #define REGIONS_EACH 4
+#define REGION_BLOCKS 3
 
 struct model_gemm {
     struct problem problem;
     struct params params;
     struct tile_plan plan;
+    struct batch_lanes *lanes; /* NULL where blocks of positions are the better form */
 };
+
+static int64_t parts_of(int64_t n, int64_t each)
+{
+    return (n + each - 1) / each;
+}
 
 /* Rows [a, end_a) of images [image, image + images). */
 struct region {
@@ -39,6 +48,7 @@ void model_gemm_free(struct model_gemm *m)
 {
     if (!m)
         return;
+    batch_lanes_free(m->lanes);
     tile_plan_release(&m->plan);
     free(m);
 }
@@ -52,9 +62,11 @@ enum status model_gemm_create(struct model_gemm **model, const struct problem *p
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     m->problem = *problem;
     m->params = *params;
-    const enum status status = tile_plan_init(&m->plan, problem, params, error);
+    enum status status = tile_plan_init(&m->plan, problem, params, error);
+    if (status == STATUS_OK && batch_lanes_pays(&m->plan))
+        status = batch_lanes_create(&m->lanes, &m->plan, params->weight, error);
     if (status != STATUS_OK) {
-        free(m);
+        model_gemm_free(m);
         return status;
     }
     *model = m;
@@ -214,6 +226,7 @@ static void logits(const struct model_gemm *m, const struct block *b, const floa
                                                               product->rows * product->k,
                                                .rows = product->rows,
                                                .k = product->k,
+                                               .depth = product->k,
                                                .x = start + group * in_per_group * plan->plane,
                                                .offsets = product->offsets,
                                                .c = c + row * plan->block,
@@ -331,9 +344,12 @@ static void run_region(const struct model_gemm *m, const struct region *r, const
             continue;
         const int64_t rows = (r->images - 1) * plan->image_rows + end - a;
         const int64_t positions = (rows - 1) * plan->pitch + plan->end_b - plan->first_b;
-        for (int64_t q = 0; q < positions; q += plan->block) {
+        const int64_t blocks = parts_of(positions, plan->block);
+        const int64_t each =
+            (parts_of(positions, blocks) + STRIP_PITCH - 1) / STRIP_PITCH * STRIP_PITCH;
+        for (int64_t q = 0; q < positions; q += each) {
             const int64_t left = positions - q;
-            const struct block b = {g, r, a, q, left < plan->block ? left : plan->block};
+            const struct block b = {g, r, a, q, left < each ? left : each};
             logits(m, &b, x, s);
             const double middle = omp_get_wtime();
             finish(plan, &b, s, y);
@@ -345,16 +361,12 @@ static void run_region(const struct model_gemm *m, const struct region *r, const
     }
 }
 
-/* Cuts the images in regions no larger than the plan's, so that every thread gets several. */
+/* How the images are cut in regions, none larger than the plan's: every thread gets several while
+ * they hold enough blocks, and all threads get one while there are rows. */
 struct cut {
     int64_t images, rows; /* of a region */
     int64_t across, down; /* regions: image groups, and parts of an image */
 };
-
-static int64_t parts_of(int64_t n, int64_t each)
-{
-    return (n + each - 1) / each;
-}
 
 static struct cut cut_images(const struct tile_plan *plan, int64_t images, int threads)
 {
@@ -364,8 +376,12 @@ static struct cut cut_images(const struct tile_plan *plan, int64_t images, int t
         c.images = (c.images + 1) / 2;
     c.across = parts_of(images, c.images);
     c.down = parts_of(height, c.rows);
-    if (c.images == 1 && c.across * c.down < wanted) {
-        const int64_t down = parts_of(wanted, c.across ? c.across : 1);
+    if (c.images == 1 && c.across > 0 && c.across * c.down < wanted) {
+        const int64_t enough = height * plan->pitch / (REGION_BLOCKS * plan->block);
+        int64_t down = parts_of(wanted, c.across);
+        down = down < enough ? down : enough;
+        down = down * c.across < threads ? parts_of(threads, c.across) : down;
+        down = down < c.down ? c.down : down;
         c.down = down < height ? down : height;
     }
     c.rows = parts_of(height, c.down);
@@ -376,6 +392,8 @@ static struct cut cut_images(const struct tile_plan *plan, int64_t images, int t
 enum status model_gemm_run(struct model_gemm *m, const float *x, float *y, int64_t images,
                            struct model_gemm_stages *stages, struct error *error)
 {
+    if (m->lanes)
+        return batch_lanes_run(m->lanes, x, y, images, stages, error);
     const struct tile_plan *plan = &m->plan;
     const struct cut cut = cut_images(plan, images, omp_get_max_threads());
     double conv_s = 0.0, epilogue_s = 0.0;

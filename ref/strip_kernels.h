@@ -26,15 +26,17 @@ struct epilogue {
 
 /* The fp32 product of a block of positions (ref/tile_product.h):
  *
- *     c[m * row_step * pitch + q] = initial[m * row_step] + sum over k of W[m, k] x[offsets[k] + q]
+ *     c[m * row_step * pitch + q] = initial[m * row_step]
+ *                                   + sum over l < depth of W[m, first + l] x[offsets[l] + q]
  *
- * for rows m and positions q. Whole vectors of positions are read and written: up to STRIP_PITCH -
- * 1 elements behind the last one. */
+ * for rows m and positions q; without `initial`, the sum is added to c. Whole vectors of positions
+ * are read and written: up to STRIP_PITCH - 1 elements behind the last one. */
 struct tile_product {
     const float *weights; /* by pack_f32 */
-    int64_t rows, k;
+    int64_t rows, k;      /* of W */
+    int64_t first, depth; /* columns of W to take */
     const float *x;
-    const int64_t *offsets; /* [k] */
+    const int64_t *offsets; /* [depth] */
     float *c;
     int64_t pitch, row_step;
     int64_t positions;

@@ -13,8 +13,8 @@
 #define BLOCK_MOST (8 * BLOCK_STEP)
 /* More row phases are computed together only while their blocks stay this long. */
 #define BLOCK_ENOUGH (2 * BLOCK_STEP)
-/* Elements of a padded region: 512 KiB, read once from memory and Cout * taps times from here. */
-#define REGION_ELEMENTS ((int64_t)128 << 10)
+/* Elements of a padded region: 2 MiB. Each block takes its part of it to L1 once a row group. */
+#define REGION_ELEMENTS ((int64_t)512 << 10)
 
 static int64_t least(int64_t a, int64_t b)
 {

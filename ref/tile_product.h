@@ -25,7 +25,7 @@
 #include "ref/strip_kernels.h"
 #include "ref/vector.h"
 
-#define TILE_DEPTH 128
+#define TILE_DEPTH 256
 #define TILE_VECTORS 3
 #define TILE_VECTORS_FLAT 6 /* of tiles of fewer rows */
 
@@ -77,10 +77,12 @@ TILES_OF(1)
 TILES_OF(2)
 #if TILE_ROWS == 8
 TILE(8, 1)
-TILE(8, 2) TILE(8, 3) TILES_OF(4)
+TILE(8, 2)
+TILE(8, 3) TILES_OF(4)
 #else
 TILE(4, 1)
-TILE(4, 2) TILE(4, 3)
+TILE(4, 2)
+TILE(4, 3)
 #endif
 
     /* By rows 2^i and vectors - 1. */
@@ -101,15 +103,18 @@ static void product_f32(const struct tile_product *t)
     const int64_t whole_rows = t->rows / TILE_ROWS * TILE_ROWS;
     const int64_t vectors = (t->positions + VF_LANES - 1) / VF_LANES;
     const int64_t stride = t->row_step * t->pitch;
-    for (int64_t k0 = 0; k0 == 0 || k0 < t->k; k0 += TILE_DEPTH) { /* k may be 0 */
-        const int64_t depth = t->k - k0 < TILE_DEPTH ? t->k - k0 : TILE_DEPTH;
+    const int64_t blocks = t->depth ? (t->depth + TILE_DEPTH - 1) / TILE_DEPTH : 1;
+    const int64_t most = (t->depth + blocks - 1) / blocks;
+    for (int64_t block = 0, k0 = 0; block < blocks; block++, k0 += most) {
+        const int64_t depth = t->depth - k0 < most ? t->depth - k0 : most;
+        const int64_t *offsets = t->offsets + k0;
         const float *initial = k0 == 0 ? t->initial : NULL;
         for (int64_t v = 0; v < vectors; v += TILE_VECTORS) {
             const int64_t n = vectors - v < TILE_VECTORS ? vectors - v : TILE_VECTORS;
             tile_function *const whole = tiles[TILE_SIZES - 1][n - 1];
             for (int64_t m = 0; m < whole_rows; m += TILE_ROWS)
-                whole(t->weights + m * t->k + k0 * TILE_ROWS, t->x + v * VF_LANES, t->offsets + k0,
-                      depth, t->c + m * stride + v * VF_LANES, stride,
+                whole(t->weights + m * t->k + (t->first + k0) * TILE_ROWS, t->x + v * VF_LANES,
+                      offsets, depth, t->c + m * stride + v * VF_LANES, stride,
                       initial ? initial + m * t->row_step : NULL, t->row_step);
         }
         int64_t m = whole_rows;
@@ -119,8 +124,9 @@ static void product_f32(const struct tile_product *t)
                 continue;
             for (int64_t v = 0; v < vectors; v += TILE_VECTORS_FLAT) {
                 const int64_t n = vectors - v < TILE_VECTORS_FLAT ? vectors - v : TILE_VECTORS_FLAT;
-                tiles[size][n - 1](t->weights + m * t->k + k0 * rows, t->x + v * VF_LANES,
-                                   t->offsets + k0, depth, t->c + m * stride + v * VF_LANES, stride,
+                tiles[size][n - 1](t->weights + m * t->k + (t->first + k0) * rows,
+                                   t->x + v * VF_LANES, offsets, depth,
+                                   t->c + m * stride + v * VF_LANES, stride,
                                    initial ? initial + m * t->row_step : NULL, t->row_step);
             }
             m += rows;
