@@ -57,7 +57,8 @@ struct gpu_variant {
     const char *summary;
     enum arithmetic_class cls;
     enum gpu_unit unit;
-    int passes; /* products that `unit` computes for each product of the definition */
+    int passes;    /* products that `unit` computes for each product of the definition */
+    bool verified; /* false: not yet verified on a device, runs only where it is named */
 };
 
 size_t gpu_variant_count(void);

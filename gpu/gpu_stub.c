@@ -7,7 +7,8 @@
 #include "gpu/variant_list.h"
 
 static const struct gpu_variant variants[] = {
-#define X(symbol, name, summary, cls, unit, passes) {name, summary, cls, unit, passes},
+#define X(symbol, name, summary, cls, unit, passes, verified)                                      \
+    {name, summary, cls, unit, passes, verified},
     GPU_VARIANT_LIST(X)
 #undef X
 };

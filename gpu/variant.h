@@ -54,7 +54,7 @@ struct variant_ops {
 
 /* The row of gpu/variant_list.h, to initialise variant_<symbol>.info with. */
 #define VARIANT_INFO(symbol) variant_info_##symbol
-#define X(symbol, name, summary, cls, unit, passes)                                                \
+#define X(symbol, name, summary, cls, unit, passes, verified)                                      \
     [[maybe_unused]] static constexpr struct gpu_variant variant_info_##symbol = {                 \
         name, summary, cls, unit, passes};                                                         \
     extern const struct variant_ops variant_##symbol;

@@ -2,7 +2,7 @@
 #include "gpu/variant.h"
 
 const struct variant_ops *const variant_table[] = {
-#define X(symbol, name, summary, cls, unit, passes) &variant_##symbol,
+#define X(symbol, name, summary, cls, unit, passes, verified) &variant_##symbol,
     GPU_VARIANT_LIST(X)
 #undef X
 };

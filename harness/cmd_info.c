@@ -67,9 +67,9 @@ static void print_text(const struct machine *m, const struct problem *problem)
     for (size_t i = 0; i < implementation_count(); i++) {
         const struct implementation *row = implementation_at(i);
         why_not(row, problem, reason, sizeof reason);
-        printf("  %s %-22s %-7s %s%s%s\n", reason[0] ? "-" : "✓", row->name,
-               arithmetic_class_get(row->cls)->name, row->summary, reason[0] ? "; skipped: " : "",
-               reason);
+        printf("  %s %-22s %-7s %s%s%s%s\n", reason[0] ? "-" : "✓", row->name,
+               arithmetic_class_get(row->cls)->name, row->summary,
+               row->slow ? "; only where it is named" : "", reason[0] ? "; skipped: " : "", reason);
     }
 }
 

@@ -146,6 +146,7 @@ struct implementation implementation_gpu_at(size_t index)
     return (struct implementation){.name = variant->name,
                                    .summary = variant->summary,
                                    .cls = variant->cls,
+                                   .slow = !variant->verified,
                                    .reuse_process = true,
                                    .row = variant,
                                    .supports = supports,
