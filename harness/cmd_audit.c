@@ -208,7 +208,7 @@ static void print_sensitivity(const struct audit_row *rows, size_t count)
         const char *separator = "";
         for (int r = 0; r < RULE_COUNT; r++)
             if (!row->killed[r]) {
-                printf(" %s%s", separator, rule_names[r]);
+                printf("%s%s", separator, rule_names[r]);
                 separator = ", ";
             }
         printf("%s\n", separator[0] ? "  (insensitive)" : " -");

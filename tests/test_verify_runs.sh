@@ -4,6 +4,8 @@
 set -u
 cd "$(dirname "$0")/.."
 ASSAY=${ASSAY:-build/assay}
+# A sanitizer would take signals for its own.
+export ASAN_OPTIONS="handle_segv=0:handle_abort=0:${ASAN_OPTIONS:-}"
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
 passed=0 failed=0
