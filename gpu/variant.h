@@ -56,7 +56,7 @@ struct variant_ops {
 #define VARIANT_INFO(symbol) variant_info_##symbol
 #define X(symbol, name, summary, cls, unit, passes, verified)                                      \
     [[maybe_unused]] static constexpr struct gpu_variant variant_info_##symbol = {                 \
-        name, summary, cls, unit, passes};                                                         \
+        name, summary, cls, unit, passes, verified};                                               \
     extern const struct variant_ops variant_##symbol;
 GPU_VARIANT_LIST(X)
 #undef X
