@@ -22,7 +22,7 @@ struct plugin_state {
     const struct assay_plugin *plugin;
     struct problem problem;
     struct params params;
-    struct assay_problem seen; /* the problem as the library sees it */
+    struct assay_plugin_problem seen; /* the problem as the library sees it */
     struct assay_call call;
     enum arithmetic_class cls;
     void *workspace; /* host memory, with a guard behind it */
@@ -86,26 +86,26 @@ static enum status open_library(struct plugin_state *s, const char *path, struct
 
 static void set_problem(struct plugin_state *s, const struct problem *p)
 {
-    s->seen = (struct assay_problem){.batch = p->batch,
-                                     .in_channels = p->in_channels,
-                                     .out_channels = p->out_channels,
-                                     .height = p->height,
-                                     .width = p->width,
-                                     .output_h = problem_output_h(p),
-                                     .output_w = problem_output_w(p),
-                                     .kernel_h = p->kernel_h,
-                                     .kernel_w = p->kernel_w,
-                                     .stride_h = p->stride_h,
-                                     .stride_w = p->stride_w,
-                                     .padding_h = p->padding_h,
-                                     .padding_w = p->padding_w,
-                                     .output_padding_h = p->output_padding_h,
-                                     .output_padding_w = p->output_padding_w,
-                                     .dilation_h = p->dilation_h,
-                                     .dilation_w = p->dilation_w,
-                                     .groups = p->groups,
-                                     .bias_count = p->bias_count,
-                                     .scaling_factor = p->scaling_factor};
+    s->seen = (struct assay_plugin_problem){.batch = p->batch,
+                                            .in_channels = p->in_channels,
+                                            .out_channels = p->out_channels,
+                                            .height = p->height,
+                                            .width = p->width,
+                                            .output_h = problem_output_h(p),
+                                            .output_w = problem_output_w(p),
+                                            .kernel_h = p->kernel_h,
+                                            .kernel_w = p->kernel_w,
+                                            .stride_h = p->stride_h,
+                                            .stride_w = p->stride_w,
+                                            .padding_h = p->padding_h,
+                                            .padding_w = p->padding_w,
+                                            .output_padding_h = p->output_padding_h,
+                                            .output_padding_w = p->output_padding_w,
+                                            .dilation_h = p->dilation_h,
+                                            .dilation_w = p->dilation_w,
+                                            .groups = p->groups,
+                                            .bias_count = p->bias_count,
+                                            .scaling_factor = p->scaling_factor};
     const size_t bytes[BUFFERS] = {(size_t)problem_input_count(p) * sizeof(float),
                                    (size_t)problem_weight_count(p) * sizeof(float),
                                    p->has_conv_bias ? (size_t)p->out_channels * sizeof(float) : 0,

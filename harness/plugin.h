@@ -44,7 +44,7 @@ extern "C" {
 #define ASSAY_PLUGIN_ABI 1
 
 /* torch.nn.ConvTranspose2d's arguments, validated as PyTorch validates them. */
-struct assay_problem {
+struct assay_plugin_problem {
     int64_t batch, in_channels, out_channels;
     int64_t height, width;
     int64_t output_h, output_w;
@@ -67,7 +67,7 @@ enum assay_memory {
 /* What each function is handed. All of it belongs to assay; only y, the workspace and `state` may
  * be written. Aligned to 64 bytes at least. */
 struct assay_call {
-    const struct assay_problem *problem;
+    const struct assay_plugin_problem *problem;
     const float *weight, *conv_bias, *bias;
     const float *x; /* run() only */
     float *y;       /* run() only */
@@ -91,7 +91,7 @@ struct assay_plugin {
     int (*supports)(struct assay_call *call);
 
     /* Bytes of scratch memory that prepare() and run() need. NULL: none. */
-    size_t (*workspace)(const struct assay_problem *problem);
+    size_t (*workspace)(const struct assay_plugin_problem *problem);
 
     /* Once for a problem and its parameters, before the first run. 0: well. NULL: nothing to do. */
     int (*prepare)(struct assay_call *call);

@@ -31,13 +31,13 @@ static int attack(struct assay_call *call);
 
 static inline size_t y_count(const struct assay_call *call)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     return (size_t)(p->batch * p->out_channels * p->output_h * p->output_w);
 }
 
 static inline size_t x_count(const struct assay_call *call)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     return (size_t)(p->batch * p->in_channels * p->height * p->width);
 }
 

@@ -16,7 +16,7 @@ static float *rounded(const float *from, size_t n)
 
 static int attack(struct assay_call *call)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     struct assay_call narrow = *call;
     float *x = rounded(call->x, x_count(call));
     float *weight = rounded(call->weight, (size_t)(p->in_channels * (p->out_channels / p->groups) *

@@ -12,7 +12,7 @@
 
 static int64_t y_count(const struct assay_call *call)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     return p->batch * p->out_channels * p->output_h * p->output_w;
 }
 

@@ -4,7 +4,7 @@
 
 static int attack(struct assay_call *call)
 {
-    struct assay_problem shorter = *call->problem;
+    struct assay_plugin_problem shorter = *call->problem;
     struct assay_call part = *call;
     shorter.batch--;
     part.problem = &shorter;

@@ -32,8 +32,8 @@ __device__ float reduce(float value, float *shared)
 
 // z: logits of this pixel, [out_channels], in the workspace.
 __global__ void __launch_bounds__(THREADS)
-    pixel_kernel(assay_problem p, const float *x, const float *weight, const float *conv_bias,
-                 const float *bias, float *workspace, float *y)
+    pixel_kernel(assay_plugin_problem p, const float *x, const float *weight,
+                 const float *conv_bias, const float *bias, float *workspace, float *y)
 {
     __shared__ float shared[THREADS];
     const int64_t pixels = p.output_h * p.output_w;
@@ -76,13 +76,13 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-static int64_t blocks(const struct assay_problem *p)
+static int64_t blocks(const struct assay_plugin_problem *p)
 {
     const int64_t pixels = p->batch * p->output_h * p->output_w;
     return pixels < 4096 ? pixels : 4096;
 }
 
-static size_t workspace(const struct assay_problem *p)
+static size_t workspace(const struct assay_plugin_problem *p)
 {
     return (size_t)(blocks(p) * p->out_channels) * sizeof(float);
 }

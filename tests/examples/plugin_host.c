@@ -10,7 +10,7 @@
 /* One logit, without conv_bias. */
 static float convolve(const struct assay_call *call, int64_t n, int64_t oc, int64_t oh, int64_t ow)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     const int64_t in_per_group = p->in_channels / p->groups;
     const int64_t out_per_group = p->out_channels / p->groups;
     const int64_t first = oc / out_per_group * in_per_group;
@@ -34,14 +34,14 @@ static float convolve(const struct assay_call *call, int64_t n, int64_t oc, int6
 }
 
 /* The logits of one pixel, [out_channels], are the workspace. */
-static size_t workspace(const struct assay_problem *p)
+static size_t workspace(const struct assay_plugin_problem *p)
 {
     return (size_t)p->out_channels * sizeof(float);
 }
 
 static int run(struct assay_call *call)
 {
-    const struct assay_problem *p = call->problem;
+    const struct assay_plugin_problem *p = call->problem;
     const int64_t pixels = p->output_h * p->output_w;
     float *z = call->workspace;
     for (int64_t n = 0; n < p->batch; n++)
