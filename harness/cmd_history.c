@@ -110,7 +110,7 @@ static enum status show(const struct history *h, const struct record_set *set, s
                            "no record matches: make some with 'assay bench --record FILE'");
     for (int64_t i = 0; i < list.count && status == STATUS_OK; i++) {
         struct timeline t;
-        const double noise = 0.5 * comparison_noise(set, &list.series[i].key, false);
+        const double noise = comparison_level_noise(set, &list.series[i].key);
         status = timeline_build(set, &list.series[i], &order, noise, h->dirty, &t, error);
         if (status == STATUS_OK && t.count > 0)
             h->json ? print_json(&t) : print_text(h, &t);

@@ -37,6 +37,11 @@ double comparison_noise(const struct record_set *set, const struct series_key *k
     return interleaved ? NOISE_INTERLEAVED : NOISE_SEPARATE;
 }
 
+double comparison_level_noise(const struct record_set *set, const struct series_key *key)
+{
+    return 0.1 * comparison_noise(set, key, false);
+}
+
 static bool matches(const struct comparison_side *side, const struct comparison_options *options,
                     const struct record *r)
 {
@@ -109,8 +114,6 @@ static int64_t pair_up(const struct record_set *set, const struct selection *a,
         }
     return n;
 }
-
-#define RUNS_ENOUGH 6
 
 /* One observation a run, where both sides have runs enough. */
 static int64_t run_medians(const struct record_set *set, const struct selection *s, double *medians)

@@ -70,6 +70,10 @@ void comparison_release(struct comparison_list *list);
 double comparison_noise(const struct record_set *set, const struct series_key *key,
                         bool interleaved);
 
+/* The least standard deviation of a commit's level in a history: a tenth of what runs apart differ
+ * by at the most. */
+double comparison_level_noise(const struct record_set *set, const struct series_key *key);
+
 /* Fails, crashes or times out. */
 bool record_failed(const struct record *record);
 

@@ -23,7 +23,7 @@ enum status report_init(struct report *r, const struct record_set *set, bool dir
         status = error_set(error, STATUS_ENVIRONMENT, "out of memory for the report");
     for (int64_t i = 0; i < list.count && status == STATUS_OK; i++) {
         struct report_row *row = &r->rows[r->count];
-        const double noise = 0.5 * comparison_noise(set, &list.series[i].key, false);
+        const double noise = comparison_level_noise(set, &list.series[i].key);
         status = timeline_build(set, &list.series[i], &order, noise, dirty, &row->timeline, error);
         if (status != STATUS_OK)
             break;

@@ -30,6 +30,9 @@ struct series_key series_key_of(const struct record *record);
  * failed. */
 bool series_on_gpu(const char *implementation);
 
+/* From so many runs on, a run is one observation (its median), and not each of its samples. */
+#define RUNS_ENOUGH 6
+
 /* Groups the bench records for which keep() is true (NULL: all), by machine, problem, data and
  * implementation: machines and problems in the order of their names, the others as they came. */
 enum status series_build(const struct record_set *set,

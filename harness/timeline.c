@@ -79,12 +79,15 @@ static void fill_point(const struct record_set *set, const struct entry *entries
 {
     double samples[MEASUREMENT_SAMPLES];
     int64_t count = 0;
+    const bool by_run = n >= RUNS_ENOUGH; /* or the run with the most samples would speak alone */
     *point = (struct timeline_point){.newest = entries[n - 1].record, .runs = n};
     for (int64_t i = 0; i < n; i++) {
         const struct record *r = entries[i].record;
         if (record_failed(r)) /* one failing run of several is what the commit is known by */
             point->newest = r;
-        for (int64_t k = 0; k < r->sample_count && count < MEASUREMENT_SAMPLES; k++)
+        if (by_run && r->sample_count > 0 && count < MEASUREMENT_SAMPLES)
+            samples[count++] = median_of(record_samples(set, r), r->sample_count, 0.5).median;
+        for (int64_t k = 0; k < r->sample_count && count < MEASUREMENT_SAMPLES && !by_run; k++)
             samples[count++] = record_samples(set, r)[k];
     }
     point->timed = count > 0;

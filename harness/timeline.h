@@ -10,7 +10,7 @@ struct timeline_point {
     const struct record *newest;
     int64_t runs;
     bool timed;
-    struct median median; /* of all samples of the commit; seconds */
+    struct median median; /* of all samples of the commit, or of its runs' medians; seconds */
     bool change;          /* the level changes between the point before and this one */
     double before, after; /* of a change: the levels on its two sides, seconds */
 };
