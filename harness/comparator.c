@@ -22,9 +22,9 @@ struct finding {
     struct element worst;
     int alive; /* narrowest class still consistent; CLASS_COUNT: none */
     struct mismatch_map map;
-    float *got;                          /* [pitch] one channel of a strip */
-    double *typical, *worst_bound;       /* [pitch] */
-    double *other_typical, *other_worst; /* [pitch] the same for the class `alive` */
+    float *got;                    /* [pitch] one channel of a strip */
+    double *typical, *worst_bound; /* [pitch] */
+    double *other_typical;         /* [pitch] the same for the class `alive` */
     double *spread[2][BOUND_TIERS], *largest[2][BOUND_TIERS]; /* claimed, alive */
     void *block;
 };
@@ -103,14 +103,13 @@ void comparator_free(struct comparator *c)
 static bool finding_init(struct finding *f, const struct problem *p, int64_t pitch)
 {
     const size_t row = (size_t)pitch;
-    f->block = aligned_alloc(64, (row * sizeof(double) * 13 + 63) / 64 * 64);
+    f->block = aligned_alloc(64, (row * sizeof(double) * 12 + 63) / 64 * 64);
     if (!f->block || !mismatch_map_init(&f->map, p))
         return false;
     double *at = f->block;
     f->typical = at, at += row;
     f->worst_bound = at, at += row;
     f->other_typical = at, at += row;
-    f->other_worst = at, at += row;
     for (int i = 0; i < 2; i++)
         for (int tier = 0; tier < BOUND_TIERS; tier++) {
             f->spread[i][tier] = at, at += row;
@@ -249,17 +248,16 @@ static void narrow_class(struct finding *f, const struct comparator *c,
         const struct bound *bound = &c->bounds[f->alive];
         if (claimed && f->alive == (int)c->cls && claimed->above_typical == 0)
             return;
-        const struct bound_pixels pixels = {{f->spread[1][0], f->spread[1][1]},
-                                            {f->largest[1][0], f->largest[1][1]}};
+        const struct bound_pixels pixels = {{f->spread[1][0], NULL}, {f->largest[1][0], NULL}};
         if (*prepared != f->alive) {
             k->bound_pixels(bound, oracle_epilogue(c->oracle), a, &pixels);
             *prepared = f->alive;
         }
         struct comparison comparison;
         k->bound_row(bound, oracle_epilogue(c->oracle), a, &pixels, channel, f->other_typical,
-                     f->other_worst);
-        k->compare_row(f->got, expected, f->other_typical + offset, f->other_worst + offset,
-                       s->columns, INFINITY, INFINITY, &comparison);
+                     NULL);
+        k->compare_row(f->got, expected, f->other_typical + offset, NULL, s->columns, INFINITY,
+                       INFINITY, &comparison);
         if (comparison.above_typical == 0)
             return;
         f->alive++;
@@ -286,28 +284,25 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
     const struct oracle_arrays *a = s->arrays;
     const int64_t out_h = problem_output_h(&c->problem), out_w = problem_output_w(&c->problem);
     const float *image = c->got + (s->image - c->first) * problem_output_image(&c->problem);
-    const struct bound_pixels pixels = {{f->spread[0][0], f->spread[0][1]},
-                                        {f->largest[0][0], f->largest[0][1]}};
+    /* The worst case is looked at where an element is beyond the typical bound, or a record. */
+    const struct bound_pixels typical_only = {{f->spread[0][0], NULL}, {f->largest[0][0], NULL}};
+    const struct bound_pixels worst_only = {{NULL, f->spread[0][1]}, {NULL, f->largest[0][1]}};
+    bool worst_pixels = false;
     const bool derived = c->tolerance.rule == TOLERANCE_DERIVED;
     int prepared = -1;
     if (derived)
-        k->bound_pixels(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &pixels);
+        k->bound_pixels(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &typical_only);
     for (int64_t channel = 0; channel < a->channels; channel++) {
+        bool worst_row = !derived;
         if (derived)
-            k->bound_row(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &pixels, channel,
-                         f->typical, f->worst_bound);
+            k->bound_row(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &typical_only, channel,
+                         f->typical, NULL);
         for (int64_t row = 0; row < s->rows; row++) {
             const int64_t offset = s->first_position + row * s->pitch_columns;
             const double *expected = a->expected + channel * a->pitch + offset;
             const double *typical = f->typical + offset, *worst = f->worst_bound + offset;
             const float *from = image + (channel * out_h + s->oh + row * s->step_h) * out_w + s->ow;
-            int64_t unwritten = 0;
-            for (int64_t j = 0; j < s->columns; j++) {
-                uint32_t bits;
-                f->got[j] = from[j * s->step_w];
-                memcpy(&bits, &f->got[j], sizeof bits);
-                unwritten += bits == c->poison;
-            }
+            const int64_t unwritten = k->gather_row(from, s->step_w, s->columns, c->poison, f->got);
             if (!derived) {
                 fixed_bounds(&c->tolerance, expected, s->columns, f->typical + offset);
                 worst = typical;
@@ -315,8 +310,15 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
             if (s->image == c->sensed)
                 sense_row(f, c, channel, expected, worst, s->columns);
             struct comparison r;
-            k->compare_row(f->got, expected, typical, worst, s->columns, f->max_ratio,
+            k->compare_row(f->got, expected, typical, NULL, s->columns, f->max_ratio,
                            f->max_abs_error, &r);
+            if (!worst_row && (r.above_typical > 0 || r.max_ratio_at >= 0 || unwritten > 0)) {
+                if (!worst_pixels)
+                    k->bound_pixels(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &worst_only);
+                k->bound_row(&c->bounds[c->cls], oracle_epilogue(c->oracle), a, &worst_only,
+                             channel, NULL, f->worst_bound);
+                worst_pixels = worst_row = true;
+            }
             f->compared += s->columns;
             if (r.max_abs_at >= 0)
                 f->max_abs_error = r.max_abs_error;

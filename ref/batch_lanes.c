@@ -240,7 +240,7 @@ static void pixel_logits(const struct batch_lanes *l, const struct transposed *x
                     *offset++ = ic * x->plane + (ih * p->width + iw) * x->pitch;
             }
         for (int64_t group = 0; group < p->groups; group++) {
-            const struct tile_product t = {
+            const struct tile_product_f32 t = {
                 .weights = weights + group * out * k,
                 .rows = out,
                 .k = k,

@@ -1,9 +1,10 @@
 #include "ref/conv_transpose_gemm.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "ref/strip_kernels.h"
 
 /* Rows of the panel multiplied at a time: bounds the panel at any Cin, and is long enough that C is
  * read and written seldom. */
@@ -26,13 +27,10 @@ int64_t gemm_panel_size(const struct subpixel *s, int64_t pitch)
 
 #define REAL float
 #define SUFFIX(name) name##_f32
-#define GEMM cblas_sgemm
 #include "ref/conv_transpose_gemm_real.h"
 #undef REAL
 #undef SUFFIX
-#undef GEMM
 
 #define REAL double
 #define SUFFIX(name) name##_f64
-#define GEMM cblas_dgemm
 #include "ref/conv_transpose_gemm_real.h"

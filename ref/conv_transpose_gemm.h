@@ -22,11 +22,11 @@
 /* Weights of one problem packed for the GEMM: for each class and group [phases * Cout/groups, K].
  */
 struct packed_weights_f32 {
-    float *data;
+    float *data, *zeros;
     int64_t *class_offset; /* where a class begins, by strip.class_index */
 };
 struct packed_weights_f64 {
-    double *data;
+    double *data, *zeros;
     int64_t *class_offset;
 };
 

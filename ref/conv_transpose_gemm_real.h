@@ -1,4 +1,4 @@
-/* The body of ref/conv_transpose_gemm.c for one element type: REAL, SUFFIX(name), GEMM. Included
+/* The body of ref/conv_transpose_gemm.c for one element type: REAL, SUFFIX(name). Included
  * once for float and once for double, therefore without a guard. */
 
 enum status SUFFIX(pack_weights)(const struct subpixel *s, const float *weight, bool magnitude,
@@ -20,11 +20,16 @@ enum status SUFFIX(pack_weights)(const struct subpixel *s, const float *weight, 
             total += rows->phase_count * columns->phase_count * p->out_channels * rows->tap_count *
                      columns->tap_count * in_per_group;
         }
+    const int64_t one = out_per_group * s->max_taps * in_per_group; /* of a phase and group */
+    REAL *plain = malloc((size_t)(one ? one : 1) * sizeof *plain);
     packed->data = malloc((size_t)(total ? total : 1) * sizeof *packed->data);
-    if (!packed->data)
+    packed->zeros = calloc((size_t)out_per_group, sizeof *packed->zeros);
+    if (!packed->data || !packed->zeros || !plain) {
+        free(plain);
         goto out_of_memory;
+    }
 
-    REAL *out = packed->data;
+    REAL *packed_to = packed->data;
     for (int64_t i = 0; i < s->rows.count; i++)
         for (int64_t j = 0; j < s->columns.count; j++) {
             const struct axis_class *rows = &s->rows.classes[i], *columns = &s->columns.classes[j];
@@ -32,6 +37,7 @@ enum status SUFFIX(pack_weights)(const struct subpixel *s, const float *weight, 
                 for (int64_t m = 0; m < rows->phase_count * columns->phase_count; m++) {
                     const int64_t *kh = rows->phases[m / columns->phase_count].taps;
                     const int64_t *kw = columns->phases[m % columns->phase_count].taps;
+                    REAL *out = plain;
                     for (int64_t oc = 0; oc < out_per_group; oc++)
                         for (int64_t t = 0; t < rows->tap_count * columns->tap_count; t++)
                             for (int64_t ic = 0; ic < in_per_group; ic++) {
@@ -43,8 +49,12 @@ enum status SUFFIX(pack_weights)(const struct subpixel *s, const float *weight, 
                                                  kw[t % columns->tap_count]];
                                 *out++ = magnitude && w < 0 ? -w : w;
                             }
+                    strip_kernels_get()->SUFFIX(pack)(plain, out_per_group,
+                                                      (out - plain) / out_per_group, packed_to);
+                    packed_to += out - plain;
                 }
         }
+    free(plain);
     return STATUS_OK;
 
 out_of_memory:
@@ -55,6 +65,7 @@ out_of_memory:
 void SUFFIX(packed_weights_release)(struct SUFFIX(packed_weights) * packed)
 {
     free(packed->data);
+    free(packed->zeros);
     free(packed->class_offset);
     *packed = (struct SUFFIX(packed_weights)){0};
 }
@@ -151,6 +162,11 @@ void SUFFIX(conv_transpose_strip)(const struct subpixel *s,
             memset(c + i * pitch, 0, (size_t)positions * sizeof *c);
         return;
     }
+    const struct strip_kernels *kernels = strip_kernels_get();
+    int64_t offsets[GEMM_K_BLOCK];
+    for (int64_t i = 0; i < GEMM_K_BLOCK; i++)
+        offsets[i] = i * pitch;
+    const REAL *zeros = packed->zeros;
     const REAL *class_weights = packed->data + packed->class_offset[strip->class_index];
     for (int64_t group = 0; group < p->groups; group++) {
         const REAL *group_weights = class_weights + group * all_phases * out_per_group * k;
@@ -164,14 +180,22 @@ void SUFFIX(conv_transpose_strip)(const struct subpixel *s,
                  rows->distances[tap / columns->tap_count],
                  columns->distances[tap % columns->tap_count], magnitude, panel + i * pitch);
             }
-            /* With one group, the phases' channels follow each other in C: one product. */
-            const int64_t products = p->groups == 1 ? 1 : phases;
-            const int64_t m = p->groups == 1 ? phases * out_per_group : out_per_group;
-            for (int64_t i = 0; i < products; i++)
-                GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)positions,
-                     (blasint)block, 1, group_weights + (first_phase + i) * out_per_group * k + k0,
-                     (blasint)k, panel, (blasint)pitch, k0 == 0 ? 0 : 1,
-                     c + (i * p->out_channels + group * out_per_group) * pitch, (blasint)pitch);
+            for (int64_t i = 0; i < phases; i++) {
+                const struct SUFFIX(tile_product)
+                    t = {.weights = group_weights + (first_phase + i) * out_per_group * k,
+                         .rows = out_per_group,
+                         .k = k,
+                         .first = k0,
+                         .depth = block,
+                         .x = panel,
+                         .offsets = offsets,
+                         .c = c + (i * p->out_channels + group * out_per_group) * pitch,
+                         .pitch = pitch,
+                         .row_step = 1,
+                         .positions = positions,
+                         .initial = k0 == 0 ? zeros : NULL};
+                kernels->SUFFIX(product)(&t);
+            }
         }
     }
 }

@@ -221,19 +221,19 @@ static void logits(const struct model_gemm *m, const struct block *b, const floa
         for (int64_t group = 0; group < p->groups; group++)
             for (int64_t part = 0; part < product->parts; part++) {
                 const int64_t row = part * p->out_channels + group * out_per_group;
-                const struct tile_product t = {.weights = product->weights +
-                                                          (group * product->parts + part) *
-                                                              product->rows * product->k,
-                                               .rows = product->rows,
-                                               .k = product->k,
-                                               .depth = product->k,
-                                               .x = start + group * in_per_group * plan->plane,
-                                               .offsets = product->offsets,
-                                               .c = c + row * plan->block,
-                                               .pitch = plan->block,
-                                               .row_step = product->row_step,
-                                               .positions = b->positions,
-                                               .initial = plan->conv_bias + row};
+                const struct tile_product_f32 t = {.weights = product->weights +
+                                                              (group * product->parts + part) *
+                                                                  product->rows * product->k,
+                                                   .rows = product->rows,
+                                                   .k = product->k,
+                                                   .depth = product->k,
+                                                   .x = start + group * in_per_group * plan->plane,
+                                                   .offsets = product->offsets,
+                                                   .c = c + row * plan->block,
+                                                   .pitch = plan->block,
+                                                   .row_step = product->row_step,
+                                                   .positions = b->positions,
+                                                   .initial = plan->conv_bias + row};
                 plan->kernels->product_f32(&t);
             }
     }

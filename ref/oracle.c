@@ -1,6 +1,5 @@
 #include "ref/oracle.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +7,7 @@
 #include "ref/conv_transpose_gemm.h"
 
 /* Logits of a thread's strip: with probabilities, expected values and magnitudes 28 bytes each. */
-#define LOGIT_BUDGET ((int64_t)64 << 10)
+#define LOGIT_BUDGET ((int64_t)128 << 10)
 
 struct oracle {
     struct problem problem;
@@ -45,7 +44,6 @@ enum status oracle_create(struct oracle **oracle, const struct problem *p,
                                     .bias = params->bias,
                                     .bias_step = p->bias_count == 1 ? 0 : 1,
                                     .scaling_factor = p->scaling_factor};
-    openblas_set_num_threads(1);
     enum status status = subpixel_init(&o->subpixel, p, LOGIT_BUDGET, error);
     o->by_definition = !weights_are_finite(p, params->weight);
     if (status == STATUS_OK && !o->by_definition)
@@ -56,7 +54,8 @@ enum status oracle_create(struct oracle **oracle, const struct problem *p,
         oracle_free(o);
         return status;
     }
-    o->pitch = (o->subpixel.max_positions + STRIP_PITCH - 1) / STRIP_PITCH * STRIP_PITCH;
+    /* Odd, so that the rows of a panel spread over the sets of L1. */
+    o->pitch = ((o->subpixel.max_positions + STRIP_PITCH - 1) / STRIP_PITCH | 1) * STRIP_PITCH;
     *oracle = o;
     return STATUS_OK;
 }

@@ -24,15 +24,15 @@ struct epilogue {
     float scaling_factor;
 };
 
-/* The fp32 product of a block of positions (ref/tile_product.h):
+/* The product of a block of positions (ref/tile_product.h):
  *
  *     c[m * row_step * pitch + q] = initial[m * row_step]
  *                                   + sum over l < depth of W[m, first + l] x[offsets[l] + q]
  *
  * for rows m and positions q; without `initial`, the sum is added to c. Whole vectors of positions
  * are read and written: up to STRIP_PITCH - 1 elements behind the last one. */
-struct tile_product {
-    const float *weights; /* by pack_f32 */
+struct tile_product_f32 {
+    const float *weights; /* by pack_f32, or pack_f64 */
     int64_t rows, k;      /* of W */
     int64_t first, depth; /* columns of W to take */
     const float *x;
@@ -41,6 +41,17 @@ struct tile_product {
     int64_t pitch, row_step;
     int64_t positions;
     const float *initial;
+};
+struct tile_product_f64 {
+    const double *weights;
+    int64_t rows, k;
+    int64_t first, depth;
+    const double *x;
+    const int64_t *offsets;
+    double *c;
+    int64_t pitch, row_step;
+    int64_t positions;
+    const double *initial;
 };
 
 /* One channel of a row phase: phases [positions] side by side. Position i of phase j is put at
@@ -64,7 +75,8 @@ struct oracle_arrays {
     double *log_sum;     /* [pitch] log sum exp(z - m) */
 };
 
-/* What the bound of one class needs of every pixel. */
+/* What the bound of one class needs of every pixel. The worst case's may be NULL: it costs as much
+ * again, and an element within the typical bound is within the worst. */
 struct bound_pixels {
     double *spread[BOUND_TIERS];  /* [pitch] E */
     double *largest[BOUND_TIERS]; /* [pitch] max_j D_j */
@@ -79,9 +91,11 @@ struct comparison {
 struct strip_kernels {
     const char *isa;
 
-    /* W [rows][k] in the order that product_f32 reads. */
+    /* W [rows][k] in the order that the product reads. */
     void (*pack_f32)(const float *from, int64_t rows, int64_t k, float *to);
-    void (*product_f32)(const struct tile_product *product);
+    void (*pack_f64)(const double *from, int64_t rows, int64_t k, double *to);
+    void (*product_f32)(const struct tile_product_f32 *product);
+    void (*product_f64)(const struct tile_product_f64 *product);
 
     /* In place: logits c [channels][pitch] -> exp(c - max); reciprocal [positions] of their sums.
      */
@@ -98,13 +112,17 @@ struct strip_kernels {
     void (*bound_pixels)(const struct bound *bound, const struct epilogue *e,
                          const struct oracle_arrays *arrays, const struct bound_pixels *pixels);
 
-    /* Bounds of channel c at every position: typical [pitch], worst [pitch]. */
+    /* Bounds of channel c at every position: typical [pitch], worst [pitch], or NULL. */
     void (*bound_row)(const struct bound *bound, const struct epilogue *e,
                       const struct oracle_arrays *arrays, const struct bound_pixels *pixels,
                       int64_t c, double *typical, double *worst);
 
+    /* to [n] = every step-th of `from`; the number of elements whose bits are `poison`. */
+    int64_t (*gather_row)(const float *from, int64_t step, int64_t n, uint32_t poison, float *to);
+
     /* Compares got [n] with expected [n]. An infinite bound accepts anything, a NaN expectation
-     * only NaN. Positions of the largest errors are looked for only where they exceed known_*. */
+     * only NaN. Positions of the largest errors are looked for only where they exceed known_*.
+     * `worst` may be NULL: above_worst is 0 then. */
     void (*compare_row)(const float *got, const double *expected, const double *typical,
                         const double *worst, int64_t n, double known_ratio, double known_abs,
                         struct comparison *result);

@@ -42,6 +42,7 @@ typedef float vf __attribute__((vector_size(VECTOR_BYTES)));
 typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t vi __attribute__((vector_size(VECTOR_BYTES)));
 typedef float vf_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef double vd_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
 
 #define VF_LANES ((int64_t)(sizeof(vf) / sizeof(float)))
 #define VD_LANES ((int64_t)(sizeof(vd) / sizeof(double)))
@@ -73,6 +74,40 @@ static inline vf vf_load(const float *p)
 static inline void vf_store(float *p, vf v)
 {
     *(vf_unaligned *)p = v;
+}
+
+static inline vd vd_set(double x)
+{
+#if defined(ISA_avx512)
+    return _mm512_set1_pd(x);
+#elif defined(ISA_avx2)
+    return _mm256_set1_pd(x);
+#else
+    return (vd){x, x};
+#endif
+}
+
+static inline vd vd_load(const double *p)
+{
+    return *(const vd_unaligned *)p;
+}
+
+static inline void vd_store(double *p, vd v)
+{
+    *(vd_unaligned *)p = v;
+}
+
+static inline vd vd_fma(vd a, vd b, vd c)
+{
+#if defined(ISA_avx512)
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(ISA_avx2)
+    return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+    return (vd)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+    return a * b + c;
+#endif
 }
 
 static inline vf vf_fma(vf a, vf b, vf c)
