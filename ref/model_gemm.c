@@ -36,6 +36,7 @@ struct region {
 
 /* A thread's buffers. */
 struct scratch {
+    float *padded_block;                 /* zeros, plan->before of them, and `padded` */
     float *padded;                       /* [in_channels][plane] */
     float *c;                            /* [group phases * columns * Cout][block] */
     float *reciprocal;                   /* [group phases * columns][block] */
@@ -75,7 +76,7 @@ enum status model_gemm_create(struct model_gemm **model, const struct problem *p
 
 static void scratch_free(struct scratch *s)
 {
-    free(s->padded);
+    free(s->padded_block);
     free(s->c);
     free(s->reciprocal);
     free(s->line);
@@ -100,7 +101,8 @@ static bool scratch_init(struct scratch *s, const struct tile_plan *plan)
     int64_t window = 0;
     for (int64_t j = 0; j < n; j++)
         window = plan->columns[j].place > window ? plan->columns[j].place : window;
-    s->padded = floats(p->in_channels * plan->plane);
+    s->padded_block = floats(plan->before + p->in_channels * plan->plane);
+    s->padded = s->padded_block ? s->padded_block + plan->before : NULL;
     s->c = floats(phases * p->out_channels * plan->block);
     s->reciprocal = floats(phases * plan->block);
     s->line = floats(plan->block * p->stride_w + window);

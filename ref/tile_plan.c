@@ -222,6 +222,10 @@ static void geometry_init(struct tile_plan *plan)
     /* The last row's right end may reach behind it. An odd number of cache lines from one channel
      * to the next spreads the channels over the sets of L1. */
     const int64_t behind = most(0, plan->end_b - plan->first_column - plan->pitch);
+    /* A class that begins later than the first position may reach before the image there: such
+     * positions are computed with the others and never read. */
+    const int64_t before = most(0, columns.reach - (plan->first_b - plan->first_column));
+    plan->before = (before + STRIP_PITCH - 1) / STRIP_PITCH * STRIP_PITCH;
     plan->plane = ((plan->padded_rows * plan->pitch + behind + 15) / 16 | 1) * 16;
 }
 

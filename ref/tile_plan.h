@@ -57,6 +57,7 @@ struct tile_plan {
     int64_t reach;                          /* rows above a position that its taps reach */
     int64_t region_rows, region_images;     /* largest; several images only if all of their rows */
     int64_t padded_rows, plane;             /* of one channel of the largest region; elements */
+    int64_t before;                         /* elements before the first plane that are read */
 
     int64_t block;        /* positions */
     int64_t group_phases; /* most row phases of a group */
