@@ -276,7 +276,8 @@ int cmd_audit(int argc, char **argv)
     int64_t images = 2;
     const struct option options[] = {
         {"suite", OPTION_STRING, &arguments.suite, "FILE", "also the cases of a suite", 0, 0},
-        {"filter", OPTION_STRING, &arguments.filter, "GLOB", "only cases whose name or descriptor matches", 0, 0},
+        {"filter", OPTION_STRING, &arguments.filter, "GLOB",
+         "only cases whose name or descriptor matches", 0, 0},
         {"fill", OPTION_STRING, &arguments.fill, "NAME", "how descriptors are filled", 0, 0},
         {"seed", OPTION_SEED, &arguments.seed, "N", "seed of the fill, or 'random' (default 1)", 0,
          0},

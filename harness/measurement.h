@@ -22,12 +22,12 @@ struct measurement_plan {
 struct measurement {
     int64_t count;
     double samples_s[MEASUREMENT_SAMPLES]; /* one run of the whole batch each, in order */
-    int64_t rounds; /* in which they were taken, count / rounds in each, turn about with the other
-                       implementations of the run; 0: in one go */
+    int64_t rounds;   /* in which they were taken, count / rounds in each, turn about with the other
+                         implementations of the run; 0: in one go */
     int64_t rotation; /* the last sample's x is the case's, rotated (arena_rotate_input) */
-    double prepare_s;                      /* packing weights and the like */
-    double conv_s, epilogue_s;             /* where a CPU run's time went; 0: not known */
-    double h2d_s, d2h_s;                   /* copies of the host's tensors, GPU only */
+    double prepare_s; /* packing weights and the like */
+    double conv_s, epilogue_s; /* where a CPU run's time went; 0: not known */
+    double h2d_s, d2h_s;       /* copies of the host's tensors, GPU only */
 
     /* Ceilings of the same run; 0: not measured. */
     double ceiling_gflops; /* of the arithmetic that the class uses */
