@@ -165,7 +165,7 @@ static enum status oracle_run_all(void *state, const float *x, float *y, struct 
 
 const struct implementation implementations_cpu[] = {
     {.name = "cpu-gemm",
-     .summary = "sub-pixel GEMMs on OpenBLAS with a fused epilogue",
+     .summary = "sub-pixel products in vector registers, fused epilogue",
      .cls = CLASS_FP32,
      .supports = supports_all,
      .prepare = gemm_prepare,
@@ -173,7 +173,7 @@ const struct implementation implementations_cpu[] = {
      .describe = gemm_describe,
      .release = release},
     {.name = "cpu-gemm-fp64",
-     .summary = "the same GEMMs in double: the oracle of verify",
+     .summary = "sub-pixel GEMMs on OpenBLAS in double: the oracle of verify",
      .cls = CLASS_FP64,
      .slow = true,
      .supports = supports_all,
