@@ -11,6 +11,10 @@
 #include <emmintrin.h>
 #endif
 
+/* Cache lines that a row of y shares with its neighbours must be read before they are written: they
+ * are asked for so many channels before. */
+#define CHANNELS_AHEAD 8
+
 /* Regions for each thread, so that the last ones to finish don't wait long, while they have so many
  * blocks. */
 #define REGIONS_EACH 4
@@ -277,8 +281,12 @@ static void store_line(const struct tile_plan *plan, const struct block *b,
             int64_t left = stride * first + low, right = stride * end + low;
             left = left > 0 ? left : 0;
             right = right < out_w ? right : out_w;
-            if (left < right)
-                plan->kernels->stream_f32(to + left, from + left, right - left);
+            if (left >= right)
+                continue;
+            const float *ahead = to + CHANNELS_AHEAD * out_h * out_w;
+            __builtin_prefetch(ahead + left, 1);
+            __builtin_prefetch(ahead + right - 1, 1);
+            plan->kernels->stream_f32(to + left, from + left, right - left);
             continue;
         }
         for (int64_t j = 0; j < n; j++) {

@@ -16,6 +16,9 @@
  *     softmax (maximum, 2^t, sum)            9            0.19              4 %
  *     sigmoid, interleaving, storing        18            0.36              7 %
  *
+ * The whole model, home@mb2 on one thread, CPU time: 92 % of OpenBLAS's sgemm rate; home@mb8 on two
+ * threads, wall time, before the lines that rows share were asked for ahead: 84 to 85 %.
+ *
  * Copying the region costs less than 1 %, positions that nobody needs cost 1.6 %. The product
  * runs at 99 % of what the core's FMA units can do (AVX2: 98 %, SSE2, which has no FMA: 25 %). */
 #ifndef ASSAY_REF_MODEL_GEMM_H
