@@ -16,8 +16,10 @@
  *     softmax (maximum, 2^t, sum)            9            0.19              4 %
  *     sigmoid, interleaving, storing        18            0.36              7 %
  *
- * The whole model, home@mb2 on one thread, CPU time: 92 % of OpenBLAS's sgemm rate; home@mb8 on two
- * threads, wall time, before the lines that rows share were asked for ahead: 84 to 85 %.
+ * The whole model, home@mb8, two cores with nothing else running, median of 56 runs: 46.9 ms,
+ * 182 GFLOP/s, 89 % of OpenBLAS's sgemm in the same run (204.5); the products alone 105 %, the
+ * epilogue 7.2 ms, 4.7 of which blocks in the caches would take. PyTorch
+ * 2.15 on the same two cores: 234 ms.
  *
  * Copying the region costs less than 1 %, positions that nobody needs cost 1.6 %. The product
  * runs at 99 % of what the core's FMA units can do (AVX2: 98 %, SSE2, which has no FMA: 25 %). */
