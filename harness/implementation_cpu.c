@@ -5,6 +5,7 @@
 
 #include "harness/clock.h"
 #include "harness/implementation.h"
+#include "ref/model_blas.h"
 #include "ref/model_direct.h"
 #include "ref/model_gemm.h"
 #include "ref/oracle.h"
@@ -14,6 +15,7 @@ struct cpu_state {
     struct problem problem;
     struct params params;
     struct model_gemm *gemm;
+    struct model_blas *blas;
     struct oracle *oracle;
     struct model_gemm_stages stages;
     double *image;  /* one image in fp64 */
@@ -33,6 +35,7 @@ static void release(void *state)
     if (!s)
         return;
     model_gemm_free(s->gemm);
+    model_blas_free(s->blas);
     oracle_free(s->oracle);
     free(s->image);
     free(s);
@@ -136,6 +139,26 @@ static void gemm_describe(void *state, struct measurement *result)
     result->epilogue_s = s->stages.epilogue_s;
 }
 
+/* ---- cpu-blas ----------------------------------------------------------------------------------
+ */
+
+static enum status blas_prepare(const struct implementation *i, const struct problem *problem,
+                                const struct params *params, const struct run_options *options,
+                                void **state, struct error *error)
+{
+    (void)i, (void)options;
+    struct cpu_state *s;
+    const enum status status = state_create(&s, problem, params, false, error);
+    *state = s;
+    return status == STATUS_OK ? model_blas_create(&s->blas, problem, params, error) : status;
+}
+
+static enum status blas_run(void *state, const float *x, float *y, struct error *error)
+{
+    const struct cpu_state *s = state;
+    return model_blas_run(s->blas, x, y, s->problem.batch, error);
+}
+
 /* ---- cpu-gemm-fp64: the oracle as an implementation --------------------------------------------
  */
 
@@ -172,8 +195,16 @@ const struct implementation implementations_cpu[] = {
      .run = gemm_run,
      .describe = gemm_describe,
      .release = release},
+    {.name = "cpu-blas",
+     .summary = "the textbook: sub-pixel sgemms on OpenBLAS, the C library's exponentials",
+     .cls = CLASS_FP32,
+     .slow = true,
+     .supports = supports_all,
+     .prepare = blas_prepare,
+     .run = blas_run,
+     .release = release},
     {.name = "cpu-gemm-fp64",
-     .summary = "sub-pixel GEMMs on OpenBLAS in double: the oracle of verify",
+     .summary = "the same products in double: the oracle of verify",
      .cls = CLASS_FP64,
      .slow = true,
      .supports = supports_all,
