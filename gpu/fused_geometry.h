@@ -44,7 +44,8 @@ struct fused_geometry {
     int max_shift;              /* the largest of shift[] */
     int ring_depth;             /* tiles that the producer may be ahead */
     uint32_t ring_slots, ring_pitch;
-    int phase_blocks;           /* thread blocks that share a tile */
+    int tile_blocks;            /* thread blocks that share a tile: row phases, cluster */
+    int64_t input_plane, output_plane;
     uint32_t shift[FUSED_MAX_TAPS];
     struct fast_divisor divide_image, divide_pitch, divide_strips;
 };

@@ -32,7 +32,7 @@ static inline int64_t larger(int64_t a, int64_t b)
 
 /* Numbering of patches and slots for `images` images; see gpu/fused_geometry.h. `strip` is the number of
  * patches in a row of a strip, or 0 for whole rows. */
-static struct fused_geometry geometry_make(const struct problem *p, int64_t images, int phases,
+static struct fused_geometry geometry_make(const struct problem *p, int64_t images, int splits,
                                            int64_t strip, int ring_depth)
 {
     struct fused_geometry g;
@@ -52,7 +52,7 @@ static struct fused_geometry geometry_make(const struct problem *p, int64_t imag
     g.padding_w = (int)p->padding_w;
     g.taps_h = (g.kernel_h + g.stride_h - 1) / g.stride_h;
     g.taps_w = (g.kernel_w + g.stride_w - 1) / g.stride_w;
-    g.channel_groups = (g.in_channels + 15) / 16 * 2;
+    g.channel_groups = kChannelGroups;
     g.first_patch_row = g.padding_h / g.stride_h;
     g.first_patch_col = g.padding_w / g.stride_w;
     g.first_row = g.first_patch_row - (g.taps_h - 1);
@@ -78,24 +78,70 @@ static struct fused_geometry geometry_make(const struct problem *p, int64_t imag
     g.ring_depth = ring_depth;
     g.ring_slots = g.max_shift + kTilePixels * ring_depth;
     g.ring_pitch = g.ring_slots + kTilePixels - 1;
-    g.phase_blocks = g.stride_h * (g.stride_w / phases);
+    g.tile_blocks = g.stride_h * splits;
+    g.input_plane = p->height * p->width;
+    g.output_plane = (int64_t)g.output_h * g.output_w;
     g.divide_pitch = fast_divisor_make(g.pitch);
     g.divide_image = fast_divisor_make(g.rows * g.pitch);
     g.divide_strips = fast_divisor_make((uint32_t)strips);
     return g;
 }
 
-/* W [Cin, Cout, kH, kW] fp32 -> [phase block][part][tap][k / 8][column][8] fp16, times `scale`;
- * column 8j + 2t + e is channel 4j + t in phase e of the block. One thread an element. */
+/* The numbering that fits in shared memory: whole rows where they do, else the widest strips; the deepest
+ * ring. False where nothing fits. */
+template <class S> static bool geometry_fit(struct fused_geometry *g, const struct problem *p, int64_t images)
+{
+    for (int64_t strip = 0; strip == 0 || strip >= 15; strip = strip == 0 ? 127 : strip / 2)
+        for (int depth = kBarriers; depth >= 2; depth--) {
+            *g = geometry_make(p, images, S::kInCluster, strip, depth);
+            if (fused_layout_make<S>(g).total <= kSharedBytes)
+                return true;
+        }
+    return false;
+}
+
+/* What the tile kernels cover, and why not the rest. */
+template <class S>
+static bool fused_supports(const struct problem *p, const struct cudaDeviceProp *device, char *reason,
+                           size_t reason_size)
+{
+    struct fused_geometry g;
+    const char *why = NULL;
+    if (device->major != 9 || device->minor != 0)
+        why = "needs a Hopper GPU (compute capability 9.0)";
+    else if (device->sharedMemPerBlockOptin < kSharedBytes)
+        why = "needs 227 KiB of shared memory in a block";
+    else if (p->stride_h != 2 || p->stride_w != 2)
+        why = "only stride 2 is supported";
+    else if (p->kernel_h > 4 || p->kernel_w > 4)
+        why = "only kernels of up to 4 x 4 are supported";
+    else if (p->dilation_h != 1 || p->dilation_w != 1 || p->groups != 1)
+        why = "dilation and groups are not supported";
+    else if (p->in_channels > kChannelGroups * 8)
+        why = "more than 64 input channels are not supported";
+    else if (p->out_channels > S::kChannels)
+        why = "more than 128 output channels are not supported";
+    else if ((double)p->batch * (double)(p->height + 4) * (double)(p->width + 4) * 1.2 >= 0x1p31 ||
+             (double)problem_output_h(p) * (double)problem_output_w(p) >= 0x1p31)
+        why = "too many pixels for 32-bit numbering";
+    else if (!geometry_fit<S>(&g, p, p->batch > 0 ? p->batch : 1))
+        why = "rows do not fit in shared memory";
+    if (why)
+        snprintf(reason, reason_size, "%s", why);
+    return why == NULL;
+}
+
+/* W [Cin, Cout, kH, kW] fp32 -> [row phase][cluster rank][part][tap][k / 8][column][8] fp16, times
+ * `scale`. Column 128h + 8j + 2t + e is channel 64 (rank + h) + 4j + t in column phase e. One thread an
+ * element. */
 static __global__ void __launch_bounds__(256)
     pack_weights_kernel(const float *weight, __half *packed, const __grid_constant__ struct fused_geometry g,
-                        int phases, int channels, int parts, float scale)
+                        int columns, int in_cluster, int parts, float scale)
 {
-    const int columns = phases * channels;
     const int64_t block = (int64_t)g.taps_h * g.taps_w * g.channel_groups * columns * 8;
-    const int64_t count = block * g.phase_blocks;
+    const int64_t count = block * g.tile_blocks;
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
-        const int phase = (int)(i / block);
+        const int which = (int)(i / block);
         int64_t rest = i % block;
         const int k = (int)(rest % 8);
         rest /= 8;
@@ -103,14 +149,15 @@ static __global__ void __launch_bounds__(256)
         rest /= columns;
         const int in = (int)(rest % g.channel_groups) * 8 + k;
         const int tap = (int)(rest / g.channel_groups);
-        const int out = column / 8 * 4 + column % 8 / 2;
-        const int kh = phase % g.stride_h + tap / g.taps_w * g.stride_h;
-        const int kw = phase / g.stride_h * phases + column % 2 + tap % g.taps_w * g.stride_w;
+        const int out = (which % in_cluster + column / kColumns) * kGroupChannels +
+                        column % kColumns / 8 * 4 + column % 8 / 2;
+        const int kh = which / in_cluster + tap / g.taps_w * g.stride_h;
+        const int kw = column % 2 + tap % g.taps_w * g.stride_w;
         float w = 0.0f;
         if (in < g.in_channels && out < g.out_channels && kh < g.kernel_h && kw < g.kernel_w)
             w = weight[(((int64_t)in * g.out_channels + out) * g.kernel_h + kh) * g.kernel_w + kw] * scale;
         const __half high = __float2half_rn(w);
-        const int64_t at = phase * block * parts + i % block;
+        const int64_t at = which * block * parts + i % block;
         packed[at] = high;
         if (parts == 2)
             packed[at + block] = __float2half_rn(w - __half2float(high));
@@ -120,8 +167,8 @@ static __global__ void __launch_bounds__(256)
 struct fused_state {
     __half *weights;
     uint32_t *image_max; /* [slice], then the repair kernel's ticket */
+    void (*kernel)(const struct fused_args);
     float weight_scale;
-    bool pair_reciprocals;
     bool finite;         /* every weight is */
 };
 
@@ -136,15 +183,40 @@ static void fused_release(struct variant_context *context)
     context->state = NULL;
 }
 
-template <int kPhases, int kChannels, int kProducts>
-static enum status fused_prepare(struct variant_context *context, int ring_depth, struct error *error)
+/* Below this largest magnitude of an image, fp16's smallest step (2^-24) would count: it errs by 2^-25 /
+ * x_scale, to be at most 2^-24 of the largest, or 2^-25 with split operands. */
+template <class S> static float fused_smallest(float x_scale)
+{
+    return (S::kParts == 2 ? 1.0f : 0.5f) / x_scale;
+}
+
+typedef void (*fused_kernel)(const struct fused_args);
+
+/* The kernel for a plan: reciprocals in pairs or not, and how it stores. */
+template <class S> static fused_kernel fused_kernel_of(bool pairs, enum store_form store)
+{
+    switch (store) {
+    case STORE_LANES:
+        return pairs ? fused_tile_kernel<S, true, STORE_LANES> : fused_tile_kernel<S, false, STORE_LANES>;
+    case STORE_RUNS:
+        return pairs ? fused_tile_kernel<S, true, STORE_RUNS> : fused_tile_kernel<S, false, STORE_RUNS>;
+    case STORE_RUNS_FULL:
+        return pairs ? fused_tile_kernel<S, true, STORE_RUNS_FULL> : fused_tile_kernel<S, false, STORE_RUNS_FULL>;
+    }
+    return NULL;
+}
+
+template <class S>
+static enum status fused_prepare(struct variant_context *context, float x_scale, struct error *error)
 {
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
-    const struct fused_geometry g = geometry_make(p, context->slice, kPhases, 0, ring_depth);
-    const int parts = kProducts == 3 ? 2 : 1;
-    const int64_t count = (int64_t)parts * g.phase_blocks * g.taps_h * g.taps_w * g.channel_groups * 8 *
-                          kPhases * kChannels;
+    struct fused_geometry g;
+    if (!geometry_fit<S>(&g, p, context->slice))
+        return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
+    const int64_t count = (int64_t)S::kParts * g.tile_blocks * g.taps_h * g.taps_w * g.channel_groups * 8 *
+                          S::kBlockColumns;
+    const int shared = (int)fused_layout_make<S>(&g).total;
     struct fused_state *state = (struct fused_state *)calloc(1, sizeof *state);
     if (!state)
         return error_set(error, STATUS_ENVIRONMENT, "out of memory for a plan");
@@ -166,31 +238,39 @@ static enum status fused_prepare(struct variant_context *context, int ring_depth
     state->weight_scale = ldexpf(1.0f, 15 - exponent);
 
     float steepest = -INFINITY;
-    state->pair_reciprocals = true;
+    bool pairs = true;
     for (int64_t c = 0; c < p->out_channels; c++) {
         const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
-        state->pair_reciprocals &= b == b;
+        pairs &= b == b;
         steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
     }
-    state->pair_reciprocals &= steepest * LOG2_E < 60.0f;
+    pairs &= steepest * LOG2_E < 60.0f;
+    /* A tile of 64 patches touches two rows at most when a row has 63. */
+    state->kernel = fused_kernel_of<S>(pairs, g.pitch < kTilePixels - 1 ? STORE_LANES
+                                              : p->out_channels == S::kChannels ? STORE_RUNS_FULL
+                                                                                : STORE_RUNS);
+
+    if (state->finite)
+        snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
+                 (double)fused_smallest<S>(x_scale), (double)(65504.0f / x_scale));
+    else
+        snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
 
     CHECK(cudaMalloc(&state->weights, count * sizeof *state->weights));
     CHECK(cudaMalloc(&state->image_max, (context->slice + 1) * sizeof *state->image_max));
     CHECK(cudaMemset(state->image_max, 0, (context->slice + 1) * sizeof *state->image_max));
-    pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, kPhases, kChannels, parts,
-                                      state->weight_scale);
+    pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, S::kBlockColumns, S::kInCluster,
+                                      S::kParts, state->weight_scale);
     CHECK_LAUNCH("pack_weights_kernel");
-    CHECK(cudaFuncSetAttribute(fused_tile_kernel<kPhases, kChannels, kProducts>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               (int)fused_layout_make<kPhases, kChannels, kProducts>(&g).total));
+    CHECK(cudaFuncSetAttribute(state->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
     CHECK(cudaDeviceSynchronize());
 out:
     return status;
 }
 
-template <int kPhases, int kChannels, int kProducts>
+template <class S>
 static enum status fused_launch(struct variant_context *context, const float *d_x, float *d_y, int64_t images,
-                                cudaStream_t stream, int ring_depth, float x_scale, struct error *error)
+                                cudaStream_t stream, float x_scale, struct error *error)
 {
     enum status status = STATUS_OK;
     const struct fused_state *state = (const struct fused_state *)context->state;
@@ -199,8 +279,12 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     struct repair_args repair;
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attribute;
+    int shares;
+    if (images == 0)
+        return STATUS_OK;
     memset(&args, 0, sizeof args);
-    args.geometry = geometry_make(p, images, kPhases, 0, ring_depth);
+    if (!geometry_fit<S>(&args.geometry, p, images))
+        return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
     args.x = d_x;
     args.y = d_y;
     args.weights = state->weights;
@@ -210,18 +294,23 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     args.x_scale = x_scale;
     args.descale = LOG2_E / (x_scale * state->weight_scale);
     args.scaling_factor = p->scaling_factor;
-    args.pair_reciprocals = state->pair_reciprocals;
-    const struct fused_layout layout = fused_layout_make<kPhases, kChannels, kProducts>(&args.geometry);
-    int blocks = context->multiprocessors / args.geometry.phase_blocks;
-    if (blocks > args.geometry.tiles)
-        blocks = args.geometry.tiles;
-    if (blocks < 1)
-        blocks = 1;
-    if (images == 0)
-        return STATUS_OK;
-    fused_tile_kernel<kPhases, kChannels, kProducts>
-        <<<blocks * args.geometry.phase_blocks, kThreads, layout.total, stream>>>(args);
-    CHECK_LAUNCH("fused_tile_kernel");
+    shares = context->multiprocessors / args.geometry.tile_blocks;
+    if (shares > args.geometry.tiles)
+        shares = args.geometry.tiles;
+    if (shares < 1)
+        shares = 1;
+    memset(&config, 0, sizeof config);
+    config.gridDim = dim3(shares * args.geometry.tile_blocks);
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = fused_layout_make<S>(&args.geometry).total;
+    config.stream = stream;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = S::kInCluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, state->kernel, args));
 
     memset(&repair, 0, sizeof repair);
     repair.x = d_x;
@@ -230,18 +319,15 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     repair.conv_bias = context->d_conv_bias;
     repair.bias = context->d_bias;
     repair.image_max = state->image_max;
-    repair.smallest = (kProducts == 3 ? 1.0f : 0.5f) / x_scale;
+    repair.smallest = fused_smallest<S>(x_scale);
     repair.largest = state->finite ? 65504.0f / x_scale : -1.0f;
     repair.scaling_factor = p->scaling_factor;
     repair.geometry = args.geometry;
-    memset(&config, 0, sizeof config);
     config.gridDim = dim3(context->multiprocessors);
     config.blockDim = dim3(kRepairThreads);
-    config.stream = stream;
+    config.dynamicSmemBytes = 0;
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
     CHECK(cudaLaunchKernelEx(&config, fused_repair_kernel, repair));
 out:
     return status;

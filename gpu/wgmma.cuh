@@ -25,14 +25,13 @@ static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-/* Everything in units of 16 bytes, each below 2^14. */
+/* Addresses and strides are multiples of 16.
+ * NOTE: in a cluster a shared address carries the block's rank above bit 23; unmasked, it would run
+ * into the stride's field. */
 static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, uint32_t k_stride,
                                                             uint32_t row_stride)
 {
-#ifdef DEV_SWAP
-    uint32_t q = k_stride; k_stride = row_stride; row_stride = q;
-#endif
-    return (uint64_t)(address >> 4) | (uint64_t)(k_stride >> 4) << 16 |
+    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(k_stride >> 4) << 16 |
            (uint64_t)(row_stride >> 4) << 32;
 }
 
@@ -139,15 +138,10 @@ static __device__ __forceinline__ void bulk_load(uint32_t destination, const voi
                  : "memory");
 }
 
-/* Registers a thread, from here to the end of the branch; a multiple of 8. */
-template <int kRegisters> static __device__ __forceinline__ void registers_shrink(void)
+/* Meets `threads` threads (a multiple of 32) at hardware barrier `id`. */
+static __device__ __forceinline__ void named_barrier(int id, int threads)
 {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
-template <int kRegisters> static __device__ __forceinline__ void registers_grow(void)
-{
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 #endif
