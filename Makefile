@@ -200,7 +200,8 @@ sanitize-gpu: all ## compute-sanitizer over every GPU variant (needs a GPU)
 FUZZ_SECONDS ?= 60
 FUZZ_CLANG ?= clang
 .PHONY: fuzz
-fuzz: deps ## fuzz the case-file reader and the descriptor (FUZZ_SECONDS each, default 60)
+fuzz: ## fuzz the readers with clang's libFuzzer (FUZZ_SECONDS each, default 60)
+	$(Q)FUZZ=1 tests/deps.sh
 	$(Q)$(MAKE) --no-print-directory CUDA=0 CC=$(FUZZ_CLANG) BUILD=build/fuzz \
 	    CFLAGS='$(FUZZ_CFLAGS)' LDFLAGS='$(FUZZ_LDFLAGS)' fuzz-run
 FUZZ_CFLAGS := -std=c11 -O1 -g -fopenmp -fsanitize=fuzzer-no-link,address,undefined

@@ -27,6 +27,19 @@ need python3 "command-line tests that read JSON" command_there python3
 if [ "${CUDA:-0}" = 1 ]; then
     need g++ "the host compiler of nvcc" command_there g++
 fi
+if [ "${FUZZ:-0}" = 1 ]; then
+    fuzzes() {
+        printf 'int LLVMFuzzerTestOneInput(const char *d, long n);\n%s\n' \
+            'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }' |
+            clang -x c -fopenmp -fsanitize=fuzzer,address - -o /dev/null
+    }
+    if ! fuzzes >/dev/null 2>&1; then # the runtime's package carries the compiler's version
+        version=$(apt-cache depends clang 2>/dev/null | grep -oE 'clang-[0-9]+' | head -1)
+        need clang "the fuzzers' compiler" false
+        need libomp-dev "OpenMP for clang" false
+        need "libclang-rt-${version#clang-}-dev" "libFuzzer and the sanitizers" false
+    fi
+fi
 
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "missing on this machine:"

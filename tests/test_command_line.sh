@@ -83,8 +83,8 @@ want = 'case problem implementation verdict max_abs_error error_over_bound worst
 record = json.loads(sys.stdin.readline())
 print(' '.join(k for k in want.split() if k not in record))" <<<"$out")
 is 'verify, keys of the contract' '' "$keys"
-is 'verify, every implementation of the CPU' 3 \
-    "$("$ASSAY" verify --json --impl cpu-gemm,cpu-gemm-fp64,cpu-direct $small | grep -c '"verdict":"pass"')"
+is 'verify, every implementation of the CPU' 4 \
+    "$("$ASSAY" verify --json --impl cpu-gemm,cpu-blas,cpu-gemm-fp64,cpu-direct $small | grep -c '"verdict":"pass"')"
 is 'verify, random seed is printed' 1 \
     "$("$ASSAY" verify --json --impl cpu-gemm --seed random $small | grep -cE '"seed":[0-9]+')"
 "$ASSAY" verify --impl cpu-gemm --tolerance 0,0 $small >"$dir/out"
