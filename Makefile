@@ -244,7 +244,7 @@ deps: ## install what is missing (apt), or say what to type
 .PHONY: demo
 demo: deps ## the home case on this machine: verified, timed, in a table
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)$(BIN) bench --budget 5 home
+	$(Q)$(BIN) bench --budget 5 --rounds 10 home
 
 .PHONY: bench
 bench: all ## time every implementation on the home case and append records to results/
