@@ -40,6 +40,9 @@ struct implementation {
      * outside a worker. */
     bool foreign;
 
+    /* Chooses what to run by the class that the user allows, and so claims that class. */
+    bool takes_class;
+
     /* For the rows that share functions: which of them this is. */
     const void *row;
 

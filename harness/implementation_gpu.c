@@ -1,6 +1,7 @@
 /* The rows of the table that run on a CUDA device: one for each of gpu/'s variants. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gpu/gpu.h"
 #include "gpu/gpu_timing.h"
@@ -147,6 +148,7 @@ struct implementation implementation_gpu_at(size_t index)
                                    .summary = variant->summary,
                                    .cls = variant->cls,
                                    .slow = !variant->verified,
+                                   .takes_class = strcmp(variant->name, "gpu-auto") == 0,
                                    .reuse_process = true,
                                    .row = variant,
                                    .supports = supports,

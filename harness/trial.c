@@ -229,7 +229,9 @@ enum status trial_begin(struct trial_pool *pool, const char *name, const char *b
     if (status != STATUS_OK)
         return status;
     t->foreign = implementation.foreign;
-    t->cls = implementation.foreign && options.class_given ? options.run.cls : implementation.cls;
+    t->cls = options.class_given && (implementation.foreign || implementation.takes_class)
+                 ? options.run.cls
+                 : implementation.cls;
     if (implementation.slow)
         options.repeat = 1;
 
