@@ -13,7 +13,7 @@
  * problem alone, never on the number of threads.
  *
  * Padding zeros stand in the panel, so weights that are not finite take the definition instead
- * (0 * Inf is NaN): `weights_finite` in the packed form says which. */
+ * (0 * Inf is NaN): the caller passes no packed form for them. */
 #ifndef ASSAY_REF_CONV_TRANSPOSE_GEMM_H
 #define ASSAY_REF_CONV_TRANSPOSE_GEMM_H
 

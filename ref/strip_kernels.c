@@ -1,6 +1,7 @@
 /* Compiled once for each instruction set: the Makefile defines ISA (a word) and ISA_<word>, and
- * passes the compiler flags of that set. Exponentials are SLEEF's, 1.0 ulp, one whole vector each;
- * everything else is left to the compiler's vectoriser. */
+ * passes the compiler flags of that set. The oracle's exponentials are SLEEF's, 1.0 ulp; products
+ * and the fp32 epilogue are in the headers; the loops of bounds and comparison are left to the
+ * compiler's vectoriser. */
 #include "ref/strip_kernels.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* The vector kernels: what is done to the logits of a strip once the GEMM has made them.
+/* The vector kernels: the products that make logits, what is done to the logits, and comparison.
  *
  * One source, ref/strip_kernels.c, is compiled once for each instruction set; strip_kernels_get()
  * chooses the widest one that the processor has, or the one named by the environment variable
