@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/clock.h"
+#include "harness/processors.h"
 #include "harness/statistics.h"
 
 /* A round's share for one contender: this long, and this many samples. One sample is no median;
@@ -111,16 +112,20 @@ static bool may_be_replaced(const struct contender *c)
            !i.reuse_process;
 }
 
-/* The same implementation in a new process, prepared and warm. */
+/* The same implementation in a new process, prepared and warm, on processors that `place` chooses.
+ */
 static enum status replace(struct contender *c, const struct trial_options *options,
-                           struct arena *arena, struct error *error)
+                           const struct processors *processors, uint64_t place, struct arena *arena,
+                           struct error *error)
 {
     struct worker_answer answer;
     const struct measurement_plan warm = {.samples = 1};
     worker_free(c->worker);
     c->worker = NULL;
+    processors_narrow(processors, options->run.threads, place);
     enum status status = worker_create(&c->worker, c->binary, c->implementation, &options->run,
                                        options->memory_limit, error);
+    processors_restore(processors);
     if (status != STATUS_OK)
         return status;
     worker_prepare(c->worker, arena, options->timeout_s, &answer);
@@ -145,7 +150,8 @@ static enum status run_rounds(const struct trial_options *options,
                               struct measurement *all, size_t *order, struct error *error)
 {
     const int64_t rounds = how->rounds;
-    uint64_t random = 1;
+    const struct processors processors = processors_allowed();
+    uint64_t random = 1, place = 0;
     size_t ready = 0;
     for (size_t i = 0; i < count; i++) {
         order[i] = i;
@@ -181,10 +187,13 @@ static enum status run_rounds(const struct trial_options *options,
         last = r + 1 == most || (spent > plan->budget_s * (double)ready &&
                                  r + 1 >= clamp(plan->min_samples, 2, rounds));
         shuffle(order, count, &random);
+        const bool born = r % LIFE_ROUNDS == 0 && (r > 0 || how->enough);
+        if (born)
+            place = next_random(&random);
         for (size_t k = 0; k < count && status == STATUS_OK; k++) {
             struct contender *one = &c[order[k]];
-            if (one->worker && one->replaceable && r > 0 && r % LIFE_ROUNDS == 0)
-                status = replace(one, options, arena, error);
+            if (one->worker && one->replaceable && born)
+                status = replace(one, options, &processors, place, arena, error);
             if (!one->worker || status != STATUS_OK)
                 continue;
             status = take_turn(one, options, one->samples_each_round, last || look, arena,

@@ -6,7 +6,14 @@
  *
  * A process keeps the luck of where its memory came to lie: two of the same code differ by one or
  * two per cent for as long as they live. So processes are replaced every few rounds, but for those
- * whose start is dear (a CUDA context). */
+ * whose start is dear (a CUDA context).
+ *
+ * NOTE: the processors of a machine differ, too, for tenths of a second, where others share their
+ * cores or caches: by 17 % for a run of 0.5 ms on two virtual processors, of which the one was slow
+ * while the other was not. Processes that use fewer threads than there are processors are therefore
+ * all put on the same ones, chosen anew for each life. On processors of their own, each side's
+ * rounds are slow in runs, which intervals that take rounds to be independent know nothing of: 3 to
+ * 15 % of comparisons of identical code were then SLOWER. */
 #ifndef ASSAY_HARNESS_INTERLEAVE_H
 #define ASSAY_HARNESS_INTERLEAVE_H
 
