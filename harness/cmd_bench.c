@@ -12,8 +12,11 @@
 #include "harness/tally.h"
 #include "ref/ceiling.h"
 
-/* Rounds: of several implementations in one table, and of a comparison that is a gate. */
-#define ROUNDS_LISTED 5
+#define LEAST_SAMPLES 10
+
+/* Rounds, each of at least one sample: of several implementations in one table, and of a comparison
+ * that is a gate. */
+#define ROUNDS_LISTED LEAST_SAMPLES
 #define ROUNDS_COMPARED 30
 
 struct bench_context {
@@ -162,7 +165,7 @@ static int bench(const struct bench_arguments *a, struct run_list *list)
                               .json = a->json};
     struct bench_context b = {.json = a->json, .path = a->path, .error = &error};
     struct measurement_plan plan = {.samples = a->samples,
-                                    .min_samples = 10,
+                                    .min_samples = LEAST_SAMPLES,
                                     .half_width = 0.005,
                                     .budget_s = a->budget,
                                     .profile = a->profile};
@@ -225,7 +228,7 @@ int cmd_bench(int argc, char **argv)
         {"budget", OPTION_REAL, &a.budget, "S",
          "stop after S seconds of each and 10 samples or rounds (default 10)", 0.0, 1e6},
         {"rounds", OPTION_INTEGER, &a.rounds, "N",
-         "time in turn, N times (default 5; to compare 30, more while undecided)", 1, 1000},
+         "time in turn, N times (default 10; to compare 30, more while undecided)", 1, 1000},
         {"against", OPTION_STRING, &a.against, "BINARY",
          "compare each with itself in another build of this program", 0, 0},
         {"binary", OPTION_STRING, &a.binary, "BINARY",

@@ -56,6 +56,10 @@ grep -q '"commit":"abcdefabcdef","dirty":false,"commit_time":"2026-02-03T04:05:0
     not_ok bench_record_takes_the_given_commit "$(head -c 300 r.jsonl)"
 run bench_record_unwritable_is_status_3 3 "cannot append" bench $small --impl cpu-gemm --threads 1 --samples 1 --record /nonexistent/r.jsonl
 
+run bench_of_several_is_timed_in_turn 0 "cpu-blas" bench $small --impl cpu-gemm,cpu-blas --threads 1 --budget 0 --record ten.jsonl
+least=$(sed 's/.*"samples_s":\[\([^]]*\)\].*/\1/' ten.jsonl | awk -F, 'NR == 1 || NF < n { n = NF } END { print n }')
+[ "$least" -ge 10 ] && [ "$(wc -l <ten.jsonl)" = 2 ] && ok bench_takes_ten_samples_of_each || not_ok bench_takes_ten_samples_of_each "the fewest are $least"
+
 # ---- the gate of bench ---------------------------------------------------------------------------
 
 run bench_baseline_finds_twice_the_work 1 "SLOWER" bench $small --impl cpu-gemm,cpu-gemm-twice --baseline cpu-gemm --threads 1 --threshold 30
