@@ -276,6 +276,14 @@ static void sense_row(struct finding *f, const struct comparator *c, int64_t cha
     }
 }
 
+/* Rows of y that are next to each other in a strip lie far apart in memory. */
+#define CHANNELS_AHEAD 4
+static void prefetch(const float *row, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += 16)
+        __builtin_prefetch(row + j);
+}
+
 static bool visit(void *context, int thread, const struct oracle_strip *s)
 {
     const struct comparator *c = context;
@@ -302,6 +310,7 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
             const double *expected = a->expected + channel * a->pitch + offset;
             const double *typical = f->typical + offset, *worst = f->worst_bound + offset;
             const float *from = image + (channel * out_h + s->oh + row * s->step_h) * out_w + s->ow;
+            prefetch(from + CHANNELS_AHEAD * out_h * out_w, s->columns * s->step_w);
             const int64_t unwritten = k->gather_row(from, s->step_w, s->columns, c->poison, f->got);
             if (!derived) {
                 fixed_bounds(&c->tolerance, expected, s->columns, f->typical + offset);

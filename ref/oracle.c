@@ -13,8 +13,7 @@ struct oracle {
     struct problem problem;
     struct params params;
     struct subpixel subpixel;
-    struct packed_weights_f64 weights;
-    struct packed_weights_f32 magnitudes;
+    struct packed_weights weights;
     struct epilogue epilogue;
     bool by_definition;
     int64_t pitch;
@@ -24,8 +23,7 @@ void oracle_free(struct oracle *o)
 {
     if (!o)
         return;
-    packed_weights_release_f64(&o->weights);
-    packed_weights_release_f32(&o->magnitudes);
+    packed_weights_release(&o->weights);
     subpixel_release(&o->subpixel);
     free(o);
 }
@@ -47,9 +45,7 @@ enum status oracle_create(struct oracle **oracle, const struct problem *p,
     enum status status = subpixel_init(&o->subpixel, p, LOGIT_BUDGET, error);
     o->by_definition = !weights_are_finite(p, params->weight);
     if (status == STATUS_OK && !o->by_definition)
-        status = pack_weights_f64(&o->subpixel, params->weight, false, &o->weights, error);
-    if (status == STATUS_OK && !o->by_definition)
-        status = pack_weights_f32(&o->subpixel, params->weight, true, &o->magnitudes, error);
+        status = pack_weights(&o->subpixel, params->weight, &o->weights, error);
     if (status != STATUS_OK) {
         oracle_free(o);
         return status;
@@ -73,8 +69,9 @@ int64_t oracle_pitch(const struct oracle *o)
 /* A thread's buffers, in one block. */
 struct scratch {
     void *block;
-    double *panel64, *logit, *probability, *expected, *maximum, *log_sum;
-    float *panel32, *magnitude;
+    struct gemm_scratch gemm;
+    double *logit, *probability, *expected, *maximum, *log_sum;
+    float *magnitude;
 };
 
 static bool scratch_init(struct scratch *s, const struct oracle *o)
@@ -86,13 +83,16 @@ static bool scratch_init(struct scratch *s, const struct oracle *o)
         void **to;
         size_t bytes;
     } parts[] = {
-        {(void **)&s->panel64, panel * sizeof(double)},
+        {(void **)&s->gemm.panel, panel * sizeof *s->gemm.panel},
+        {(void **)&s->gemm.pairs, panel * sizeof *s->gemm.pairs},
+        {(void **)&s->gemm.sums, one * sizeof *s->gemm.sums},
+        {(void **)&s->gemm.step, row * sizeof *s->gemm.step},
+        {(void **)&s->gemm.inverse, row * sizeof *s->gemm.inverse},
         {(void **)&s->logit, c * sizeof(double)},
         {(void **)&s->probability, one * sizeof(double)},
         {(void **)&s->expected, one * sizeof(double)},
         {(void **)&s->maximum, row * sizeof(double)},
         {(void **)&s->log_sum, row * sizeof(double)},
-        {(void **)&s->panel32, panel * sizeof(float)},
         {(void **)&s->magnitude, c * sizeof(float)},
     };
     size_t total = 64;
@@ -167,12 +167,9 @@ enum status oracle_run(struct oracle *o, const float *x, int64_t first, int64_t 
             const int64_t all = strip->row_class->phase_count * strip->column_class->phase_count;
             for (int64_t phase = 0; phase < all && !stopped; phase += s->phases_at_once) {
                 const int64_t n = all - phase < s->phases_at_once ? all - phase : s->phases_at_once;
-                conv_transpose_strip_f64(s, o->by_definition ? NULL : &o->weights, o->params.weight,
-                                         false, image, strip, phase, n, o->pitch, t.panel64,
-                                         t.logit);
-                conv_transpose_strip_f32(s, o->by_definition ? NULL : &o->magnitudes,
-                                         o->params.weight, true, image, strip, phase, n, o->pitch,
-                                         t.panel32, t.magnitude);
+                conv_transpose_strip(s, o->by_definition ? NULL : &o->weights, o->params.weight,
+                                     o->epilogue.conv_bias, image, strip, phase, n, o->pitch,
+                                     &t.gemm, t.logit, t.magnitude);
                 for (int64_t i = 0; i < n && !stopped; i++) {
                     const struct oracle_arrays arrays = {
                         .channels = p->out_channels,

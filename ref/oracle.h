@@ -1,8 +1,8 @@
 /* The practical oracle: expected values in fp64 at full size, with everything that the bounds of
  * any arithmetic class need, image by image and strip by strip.
  *
- * Logits come from the GEMM form in fp64, magnitudes S_c = sum |W| |x| from an fp32 GEMM (rounded
- * upwards; a bound needs no more). A strip holds outputs of one phase:
+ * Logits come from the GEMM form in fp64, magnitudes S_c = |conv_bias| + sum |W| |x| from whole
+ * numbers rounded upwards (ref/conv_transpose_gemm.h). A strip holds outputs of one phase:
  *
  *     position i * pitch_columns + j  <->  output row  oh + i * step_h,  output column  ow + j *
  * step_w for 0 <= i < rows, 0 <= j < columns, counted from `first_position`

@@ -1,5 +1,5 @@
 /* Compiled once for each instruction set: the Makefile defines ISA (a word) and ISA_<word>, and
- * passes the compiler flags of that set. The oracle's exponentials are SLEEF's, 1.0 ulp; products
+ * passes the compiler flags of that set. Products, exponentials
  * and the fp32 epilogue are in the headers; the loops of bounds and comparison are left to the
  * compiler's vectoriser. */
 #include "ref/strip_kernels.h"
@@ -16,80 +16,200 @@ static inline vd *vd_at(double *p)
     return (vd *)__builtin_assume_aligned(p, sizeof(vd));
 }
 
-static void oracle_f64_block(const struct epilogue *e, const struct oracle_arrays *a, int64_t i)
+/* Vectors handled together: their exponentials hide each other's latency, and what is read of a
+ * channel is some lines in a row. */
+#define ORACLE_BLOCK 4
+
+static inline __attribute__((always_inline)) void
+oracle_f64_block(const struct epilogue *e, const struct oracle_arrays *a, int64_t i, int vectors)
 {
-    vd maximum = (vd){0} - INFINITY, sum = (vd){0};
+    vd maximum[ORACLE_BLOCK], sum[ORACLE_BLOCK];
+    for (int v = 0; v < vectors; v++) {
+        maximum[v] = (vd){0} - INFINITY;
+        sum[v] = (vd){0};
+    }
     for (int64_t ch = 0; ch < e->channels; ch++) {
+        const double conv_bias = e->conv_bias ? (double)e->conv_bias[ch] : 0.0;
         vd *z = vd_at(a->logit + ch * a->pitch + i);
-        *z += e->conv_bias ? (double)e->conv_bias[ch] : 0.0;
-        maximum = vd_max(maximum, *z);
+        for (int v = 0; v < vectors; v++) {
+            z[v] += conv_bias;
+            maximum[v] = vd_max(maximum[v], z[v]);
+        }
     }
     for (int64_t ch = 0; ch < e->channels; ch++) {
-        const vd value = VD_EXP(*vd_at(a->logit + ch * a->pitch + i) - maximum);
-        *vd_at(a->probability + ch * a->pitch + i) = value;
-        sum += value;
+        const vd *z = vd_at(a->logit + ch * a->pitch + i);
+        vd *p = vd_at(a->probability + ch * a->pitch + i);
+        for (int v = 0; v < vectors; v++) {
+            p[v] = vd_exp(z[v] - maximum[v]);
+            sum[v] += p[v];
+        }
     }
-    *vd_at(a->maximum + i) = maximum;
-    *vd_at(a->log_sum + i) = sum; /* its logarithm is taken below */
+    for (int v = 0; v < vectors; v++) {
+        vd_at(a->maximum + i)[v] = maximum[v];
+        vd_at(a->log_sum + i)[v] = sum[v]; /* its logarithm is taken below */
+        sum[v] = 1.0 / sum[v];
+    }
     const double scale = -(double)e->scaling_factor;
     for (int64_t ch = 0; ch < e->channels; ch++) {
+        const double bias = (double)e->bias[ch * e->bias_step];
         vd *p = vd_at(a->probability + ch * a->pitch + i);
-        *p /= sum;
-        *vd_at(a->expected + ch * a->pitch + i) =
-            1.0 / (1.0 + VD_EXP((*p + (double)e->bias[ch * e->bias_step]) * scale));
+        vd *y = vd_at(a->expected + ch * a->pitch + i);
+        for (int v = 0; v < vectors; v++) {
+            p[v] *= sum[v];
+            y[v] = vd_reciprocal(1.0 + vd_exp((p[v] + bias) * scale));
+        }
     }
 }
 
-/* The magnitudes come from an fp32 GEMM of non-negative numbers, summed in blocks of at most 512
- * products: a relative error of at most (512 + K / 512) 2^-24, below 2^-9 for every K up to 2^23.
- */
-#define MAGNITUDE_INFLATION (1.0f + 0x1p-8f)
-
 static void oracle_f64(const struct epilogue *e, const struct oracle_arrays *a)
 {
-    for (int64_t i = 0; i < a->positions; i += VD_LANES)
-        oracle_f64_block(e, a, i);
-    for (int64_t i = 0; i < a->positions; i++)
+    int64_t i = 0;
+    for (; i + ORACLE_BLOCK * VD_LANES <= a->positions; i += ORACLE_BLOCK * VD_LANES)
+        oracle_f64_block(e, a, i, ORACLE_BLOCK);
+    for (; i < a->positions; i += VD_LANES)
+        oracle_f64_block(e, a, i, 1);
+    for (i = 0; i < a->positions; i++)
         a->log_sum[i] = log(a->log_sum[i]);
-    for (int64_t ch = 0; ch < e->channels; ch++) {
-        float *s = a->magnitude + ch * a->pitch;
-        const float b = e->conv_bias ? fabsf(e->conv_bias[ch]) : 0.0f;
-        for (int64_t i = 0; i < a->positions; i++)
-            s[i] = (s[i] + b) * MAGNITUDE_INFLATION;
+}
+
+/* Whole steps, upwards, but for a relative 2^-50. A NaN, whose logit is none either, becomes the
+ * largest. */
+static inline vi_half steps_of(const double *values, const double *steps_per_unit)
+{
+    const vd all = vd_load(values), r = vd_max(all, -all) * vd_load(steps_per_unit);
+    const vd steps = -vd_max(-r, vd_set(-MAGNITUDE_MOST));
+    const vi_half whole = __builtin_convertvector(steps, vi_half);
+    return whole - __builtin_convertvector(__builtin_convertvector(whole, vd) < steps, vi_half);
+}
+
+static void quantise_f64(const double *panel, int64_t depth, int64_t pitch, int64_t positions,
+                         int32_t *pairs, double *step, double *inverse)
+{
+    memset(step, 0, (size_t)positions * sizeof *step);
+    for (int64_t l = 0; l < depth; l++) {
+        const double *row = panel + l * pitch;
+#pragma omp simd
+        for (int64_t i = 0; i < positions; i++) {
+            const double v = fabs(row[i]);
+            step[i] = v > step[i] ? v : step[i];
+        }
     }
+    for (int64_t i = 0; i < positions; i++) {
+        inverse[i] = step[i] > 0.0 ? MAGNITUDE_MOST / step[i] : 0.0;
+        step[i] /= MAGNITUDE_MOST;
+    }
+    for (int64_t l = 0; l < depth; l += 2) {
+        const double *even = panel + l * pitch;
+        for (int64_t i = 0; i < positions; i += VD_LANES) {
+            vi_half pair = steps_of(even + i, inverse + i);
+            if (l + 1 < depth)
+                pair += steps_of(even + pitch + i, inverse + i) * 0x10000;
+            memcpy(pairs + l / 2 * pitch + i, &pair, sizeof pair);
+        }
+    }
+}
+
+static void dequantise_f32(const int32_t *sums, int64_t positions, double row_step,
+                           const double *step, bool add, float addend, float *to)
+{
+    if (add)
+        for (int64_t i = 0; i < positions; i++)
+            to[i] += (float)((double)sums[i] * (row_step * step[i]));
+    else
+        for (int64_t i = 0; i < positions; i++)
+            to[i] = addend + (float)((double)sums[i] * (row_step * step[i]));
+}
+
+/* D_c of an ordinary logit, finite with a magnitude below 2^127, of a class that does not round its
+ * operands: what bound_logit() then comes to. */
+static inline double plain_logit(const struct bound *b, int tier, double magnitude, double logit,
+                                 double maximum)
+{
+    return b->relative[tier] * magnitude + b->absolute +
+           b->argument * (fabs(logit) + fabs(maximum));
+}
+
+static inline __attribute__((always_inline)) void pixels_of(bool plain, int tier, struct bound b,
+                                                            const struct epilogue *e,
+                                                            const struct oracle_arrays *a,
+                                                            double *spread, double *largest)
+{
+    const int64_t n = a->positions;
+    const double *m = a->maximum;
+    memset(spread, 0, (size_t)n * sizeof *spread);
+    memset(largest, 0, (size_t)n * sizeof *largest);
+    for (int64_t c = 0; c < a->channels; c++) {
+        const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
+        const float *s = a->magnitude + c * a->pitch;
+        const double cb = e->conv_bias ? fabs((double)e->conv_bias[c]) : 0.0;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            const double d =
+                plain ? plain_logit(&b, tier, (double)s[i], z[i], m[i])
+                      : bound_logit(&b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
+            spread[i] += p[i] * bound_expm1(d);
+            largest[i] = d > largest[i] ? d : largest[i];
+        }
+    }
+}
+
+static bool rounds_operands(const struct bound *b, int tier)
+{
+    return tier == BOUND_TYPICAL && b->operand_magnitude > 0.0;
 }
 
 static void bound_pixels(const struct bound *b, const struct epilogue *e,
                          const struct oracle_arrays *a, const struct bound_pixels *pixels)
 {
-    const int64_t n = a->positions;
     for (int tier = 0; tier < BOUND_TIERS; tier++) {
         double *spread = pixels->spread[tier], *largest = pixels->largest[tier];
         if (!spread)
             continue;
-        memset(spread, 0, (size_t)n * sizeof *spread);
-        memset(largest, 0, (size_t)n * sizeof *largest);
-        for (int64_t c = 0; c < a->channels; c++) {
-            const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
-            const float *s = a->magnitude + c * a->pitch;
-            const double *m = a->maximum;
-            const double cb = e->conv_bias ? fabs((double)e->conv_bias[c]) : 0.0;
-#pragma omp simd
-            for (int64_t i = 0; i < n; i++) {
-                const double d =
-                    bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
-                spread[i] += p[i] * bound_expm1(d);
-                largest[i] = d > largest[i] ? d : largest[i];
-            }
+        bool plain = !rounds_operands(b, tier);
+        if (plain) {
+            pixels_of(true, tier, *b, e, a, spread, largest);
+            /* A logit or magnitude that is not ordinary shows in one of them. */
+            int ordinary = 1;
+            for (int64_t i = 0; i < a->positions; i++)
+                ordinary &= (spread[i] <= 1.0) & (largest[i] <= 1.0);
+            plain = ordinary;
         }
+        if (!plain)
+            pixels_of(false, tier, *b, e, a, spread, largest);
     }
+}
+
+static inline __attribute__((always_inline)) int tolerances_of(bool plain, int tier, struct bound b,
+                                                               const struct epilogue *e,
+                                                               const struct oracle_arrays *a,
+                                                               const struct bound_pixels *pixels,
+                                                               int64_t c, double *tolerance)
+{
+    const int64_t n = a->positions;
+    const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
+    const double *y = a->expected + c * a->pitch, *m = a->maximum;
+    const double *spread = pixels->spread[tier], *largest = pixels->largest[tier];
+    const float *s = a->magnitude + c * a->pitch;
+    const double bias = (double)e->bias[c * e->bias_step];
+    const double cb = e->conv_bias ? fabs((double)e->conv_bias[c]) : 0.0;
+    int wide = 0;
+#pragma omp simd reduction(| : wide)
+    for (int64_t i = 0; i < n; i++) {
+        const double d = plain
+                             ? plain_logit(&b, tier, (double)s[i], z[i], m[i])
+                             : bound_logit(&b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
+        /* Where the logit is not ordinary, its pixel's largest is either infinite or not of it. */
+        wide |= plain & !(d <= largest[i]);
+        tolerance[i] = bound_output(&b, (enum bound_tier)tier, d, spread[i], largest[i], p[i], y[i],
+                                    bias, &wide);
+    }
+    return wide;
 }
 
 static void bound_row(const struct bound *b, const struct epilogue *e,
                       const struct oracle_arrays *a, const struct bound_pixels *pixels, int64_t c,
                       double *typical, double *worst)
 {
-    const int64_t n = a->positions;
     const double *z = a->logit + c * a->pitch, *p = a->probability + c * a->pitch;
     const double *y = a->expected + c * a->pitch, *m = a->maximum;
     const float *s = a->magnitude + c * a->pitch;
@@ -101,20 +221,16 @@ static void bound_row(const struct bound *b, const struct epilogue *e,
         double *tolerance = out[tier];
         if (!tolerance)
             continue;
-        int wide = 0;
-#pragma omp simd reduction(| : wide)
-        for (int64_t i = 0; i < n; i++) {
-            const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
-            tolerance[i] = bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i],
-                                        y[i], bias, &wide);
-        }
+        const int wide = rounds_operands(b, tier)
+                             ? tolerances_of(false, tier, *b, e, a, pixels, c, tolerance)
+                             : tolerances_of(true, tier, *b, e, a, pixels, c, tolerance);
         if (!wide)
             continue;
-        for (int64_t i = 0; i < n; i++) {
+        for (int64_t i = 0; i < a->positions; i++) {
             const double d = bound_logit(b, (enum bound_tier)tier, (double)s[i], z[i], m[i], cb);
             int this_one = 0;
-            bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i], y[i], bias,
-                         &this_one);
+            tolerance[i] = bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i],
+                                        y[i], bias, &this_one);
             if (this_one)
                 tolerance[i] = bound_output_wide(b, (enum bound_tier)tier, d, largest[i],
                                                  z[i] - m[i] - a->log_sum[i], p[i], y[i], bias);
@@ -191,8 +307,12 @@ const struct strip_kernels TABLE(ISA) = {
     .isa = NAME(ISA),
     .pack_f32 = pack_f32,
     .pack_f64 = pack_f64,
+    .pack_i16 = pack_i16,
     .product_f32 = product_f32,
     .product_f64 = product_f64,
+    .product_i16 = product_i16,
+    .quantise_f64 = quantise_f64,
+    .dequantise_f32 = dequantise_f32,
     .softmax_f32 = softmax_f32,
     .sigmoid_f32 = sigmoid_f32,
     .stream_f32 = stream_f32,

@@ -32,7 +32,7 @@ struct epilogue {
  * for rows m and positions q; without `initial`, the sum is added to c. Whole vectors of positions
  * are read and written: up to STRIP_PITCH - 1 elements behind the last one. */
 struct tile_product_f32 {
-    const float *weights; /* by pack_f32, or pack_f64 */
+    const float *weights; /* by pack_f32, pack_f64 or pack_i16 */
     int64_t rows, k;      /* of W */
     int64_t first, depth; /* columns of W to take */
     const float *x;
@@ -54,6 +54,23 @@ struct tile_product_f64 {
     const double *initial;
 };
 
+struct tile_product_i16 { /* pairs: k, first and depth count them */
+    const int32_t *weights;
+    int64_t rows, k;
+    int64_t first, depth;
+    const int32_t *x;
+    const int64_t *offsets;
+    int32_t *c;
+    int64_t pitch, row_step;
+    int64_t positions;
+    const int32_t *initial;
+};
+
+/* Non-negative numbers as whole multiples of a step, rounded upwards to at most MAGNITUDE_MOST, of
+ * which MAGNITUDE_DEPTH products fit in 31 bits. */
+#define MAGNITUDE_MOST 2047
+#define MAGNITUDE_DEPTH 512
+
 /* One channel of a row phase: phases [positions] side by side. Position i of phase j is put at
  * line[i * step + place[j]]; the places differ modulo `step`. */
 struct sigmoid_row {
@@ -68,7 +85,7 @@ struct sigmoid_row {
 struct oracle_arrays {
     int64_t channels, positions, pitch;
     double *logit;       /* [channels][pitch] z_c with conv_bias */
-    float *magnitude;    /* [channels][pitch] S_c, rounded upwards */
+    float *magnitude;    /* [channels][pitch] S_c, from above (ref/conv_transpose_gemm.h) */
     double *probability; /* [channels][pitch] p_c */
     double *expected;    /* [channels][pitch] y_c */
     double *maximum;     /* [pitch] m */
@@ -94,8 +111,18 @@ struct strip_kernels {
     /* W [rows][k] in the order that the product reads. */
     void (*pack_f32)(const float *from, int64_t rows, int64_t k, float *to);
     void (*pack_f64)(const double *from, int64_t rows, int64_t k, double *to);
+    void (*pack_i16)(const int32_t *from, int64_t rows, int64_t k, int32_t *to);
     void (*product_f32)(const struct tile_product_f32 *product);
     void (*product_f64)(const struct tile_product_f64 *product);
+    void (*product_i16)(const struct tile_product_i16 *product);
+
+    /* Panel [depth][pitch] -> |panel| in steps of each position, pairs [(depth + 1) / 2][pitch] of
+     * two rows each; depth <= MAGNITUDE_DEPTH. inverse [positions] is scratch. */
+    void (*quantise_f64)(const double *panel, int64_t depth, int64_t pitch, int64_t positions,
+                         int32_t *pairs, double *step, double *inverse);
+    /* to = addend + sums * row_step * step, or to += where `add`; one row. */
+    void (*dequantise_f32)(const int32_t *sums, int64_t positions, double row_step,
+                           const double *step, bool add, float addend, float *to);
 
     /* In place: logits c [channels][pitch] -> exp(c - max); reciprocal [positions] of their sums.
      */
@@ -106,7 +133,7 @@ struct strip_kernels {
     /* Copies n floats to memory that is not read again soon. */
     void (*stream_f32)(float *to, const float *from, int64_t n);
 
-    /* In: logit without conv_bias, magnitude of the products. Out: all arrays. */
+    /* In: logit without conv_bias. Out: all arrays but the magnitude. */
     void (*oracle_f64)(const struct epilogue *e, const struct oracle_arrays *arrays);
 
     void (*bound_pixels)(const struct bound *bound, const struct epilogue *e,

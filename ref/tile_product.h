@@ -1,5 +1,5 @@
-/* The product of a block of positions, in fp32 and in fp64, included by ref/strip_kernels.c for
- * each instruction set:
+/* The product of a block of positions, in fp32, in fp64 and in pairs of 16-bit integers, included
+ * by ref/strip_kernels.c for each instruction set:
  *
  *     c[m, q] = initial[m] + sum over k of weights[m, k] * x[offsets[k] + q]
  *
@@ -16,6 +16,9 @@
  * the weights stream from L2, 32 bytes for 24 multiplications; the other order (weights in L1,
  * x from L2) asks for 192. Rows beyond a multiple of 8 are done in tiles of 4, 2 and 1 rows by 6
  * vectors. AVX2 and SSE2 have half the registers: 4 rows by 3 vectors.
+ *
+ * Integers: an element of W or x is two neighbours in k, 16 bits each (the even one in the low
+ * half); a multiplication takes both, so that a tile does twice the work in the same time.
  *
  * Every element is summed in the same order, k ascending in blocks of TILE_DEPTH, wherever in a
  * block or tile it lies. */
@@ -55,6 +58,22 @@
 #define LOAD vd_load
 #define STORE vd_store
 #define FMA vd_fma
+#include "ref/tile_product_real.h"
+#undef REAL
+#undef VECTOR
+#undef SUFFIX
+#undef SET
+#undef LOAD
+#undef STORE
+#undef FMA
+
+#define REAL int32_t
+#define VECTOR vi
+#define SUFFIX(name) name##_i16
+#define SET vi_set
+#define LOAD vi_load
+#define STORE vi_store
+#define FMA vi_madd
 #include "ref/tile_product_real.h"
 
 #endif

@@ -1,6 +1,5 @@
 /* The body of ref/tile_product.h for one element type: REAL, VECTOR, SUFFIX(name), and SET, LOAD,
- * STORE, FMA of that vector. Included once for float and once for double, therefore without a
- * guard. */
+ * STORE, FMA of that vector. Included once for each, therefore without a guard. */
 
 #define LANES ((int64_t)(sizeof(VECTOR) / sizeof(REAL)))
 

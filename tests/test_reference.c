@@ -103,6 +103,145 @@ static void test_oracle_agrees_with_the_definition(void **state)
     each_problem(oracle_agrees);
 }
 
+/* What bounds a magnitude, of one output by the definition. */
+struct parts {
+    double sum, sum_w, sum_x, max_w, max_x, products;
+};
+
+static struct parts parts_of(const struct model_fixture *f, int64_t n, int64_t c, int64_t oh,
+                             int64_t ow)
+{
+    const struct problem *p = &f->problem;
+    const int64_t in = p->in_channels / p->groups, out = p->out_channels / p->groups;
+    struct parts r = {0};
+    for (int64_t kh = 0; kh < p->kernel_h; kh++)
+        for (int64_t kw = 0; kw < p->kernel_w; kw++) {
+            const int64_t h = oh + p->padding_h - kh * p->dilation_h,
+                          w = ow + p->padding_w - kw * p->dilation_w;
+            if (h % p->stride_h != 0 || w % p->stride_w != 0)
+                continue;
+            const int64_t ih = h / p->stride_h, iw = w / p->stride_w;
+            for (int64_t i = 0; i < in; i++) {
+                const int64_t ic = c / out * in + i;
+                const double weight = fabs(
+                    (double)
+                        f->weight[((ic * out + c % out) * p->kernel_h + kh) * p->kernel_w + kw]);
+                r.max_w = fmax(r.max_w, weight); /* the row of A has taps beyond the rim, too */
+                if (h < 0 || w < 0 || ih >= p->height || iw >= p->width)
+                    continue;
+                const double x = fabs(
+                    (double)f->x[((n * p->in_channels + ic) * p->height + ih) * p->width + iw]);
+                r.max_x = fmax(r.max_x, x);
+                r.sum += weight * x;
+                r.sum_w += weight;
+                r.sum_x += x;
+                r.products += 1.0;
+            }
+        }
+    return r;
+}
+
+/* No magnitude is below the exact one, or above what ref/conv_transpose_gemm.h says. */
+static bool magnitudes_enclose(void *context, int thread, const struct oracle_strip *s)
+{
+    (void)thread;
+    struct agreement *g = context;
+    const struct oracle_arrays *a = s->arrays;
+    for (int64_t c = 0; c < a->channels; c++)
+        for (int64_t i = 0; i < s->rows; i++)
+            for (int64_t j = 0; j < s->columns; j++, g->seen++) {
+                const int64_t at = c * a->pitch + s->first_position + i * s->pitch_columns + j;
+                const struct parts r =
+                    parts_of(g->f, s->image, c, s->oh + i * s->step_h, s->ow + j * s->step_w);
+                const double bias =
+                    g->f->problem.has_conv_bias ? fabs((double)g->f->conv_bias[c]) : 0.0;
+                if (!isfinite(a->logit[at]) || !isfinite(bias + r.sum))
+                    continue;
+                const double step_w = r.max_w / MAGNITUDE_MOST, step_x = r.max_x / MAGNITUDE_MOST;
+                const double most = bias + r.sum + step_x * r.sum_w + step_w * r.sum_x +
+                                    r.products * step_w * step_x;
+                const double got = (double)a->magnitude[at];
+                if (!(got >= bias + r.sum - 0x1p-126) ||
+                    !(got <= most * (1.0 + 0x1p-9) + 0x1p-126 || most > 0x1p127))
+                    fail_msg("(%lld, %lld, %lld, %lld): magnitude %.9g, of %.17g at most %.17g",
+                             (long long)s->image, (long long)c, (long long)(s->oh + i * s->step_h),
+                             (long long)(s->ow + j * s->step_w), got, bias + r.sum, most);
+            }
+    return true;
+}
+
+static void oracle_encloses(struct model_fixture *f)
+{
+    struct agreement g = {.f = f};
+    omp_set_num_threads(1);
+    struct error error;
+    assert_status(oracle_create(&g.oracle, &f->problem, &f->params, &error), STATUS_OK);
+    assert_status(oracle_run(g.oracle, f->x, 0, f->problem.batch, magnitudes_enclose, &g, &error),
+                  STATUS_OK);
+    assert_int_equal(g.seen, problem_output_count(&f->problem));
+    oracle_free(g.oracle);
+}
+
+static void test_magnitudes_enclose_those_of_the_definition(void **state)
+{
+    (void)state;
+    each_problem(oracle_encloses);
+}
+
+/* One element in a thousand is ten thousand times as large: what is small beside it rounds up. */
+static void test_magnitudes_enclose_where_sizes_differ(void **state)
+{
+    (void)state;
+    struct model_fixture f = fixture_make("mb1ic33ih7oc9kh4sh2ph1", "conditioned", 3);
+    for (int64_t i = 0; i < problem_input_count(&f.problem); i += 101)
+        f.x[i] *= 1e4f;
+    for (int64_t i = 0; i < problem_weight_count(&f.problem); i += 103)
+        f.weight[i] *= 1e4f;
+    oracle_encloses(&f);
+    fixture_free(&f);
+}
+
+/* e^x and the reciprocal of the oracle's softmax and sigmoid, two channels at a time. */
+static void exponentials_are_exact(void)
+{
+    enum { N = 4096 };
+    const float bias[2] = {0.0f, -1.0f};
+    const struct epilogue e = {
+        .channels = 2, .bias = bias, .bias_step = 1, .scaling_factor = 300.0f};
+    double *block = aligned_alloc(64, 8 * N * sizeof *block);
+    float *magnitude = calloc(2 * N, sizeof *magnitude);
+    assert_true(block && magnitude);
+    const struct oracle_arrays a = {.channels = 2,
+                                    .positions = N - 3,
+                                    .pitch = N,
+                                    .logit = block,
+                                    .magnitude = magnitude,
+                                    .probability = block + 2 * N,
+                                    .expected = block + 4 * N,
+                                    .maximum = block + 6 * N,
+                                    .log_sum = block + 7 * N};
+    for (int i = 0; i < N; i++) {
+        block[i] = 0.0;
+        block[N + i] = -700.0 * (double)i / N;
+    }
+    strip_kernels_get()->oracle_f64(&e, &a);
+    for (int i = 0; i < N - 3; i++) {
+        const long double small = expl((long double)block[N + i]);
+        for (int c = 0; c < 2; c++) {
+            const long double p = (c == 0 ? 1.0L : small) / (1.0L + small);
+            const double got = a.probability[c * N + i];
+            assert_true(fabsl((long double)got / p - 1.0L) <= 0x1p-51L);
+            const long double y =
+                1.0L / (1.0L + expl(-300.0L * ((long double)got + (long double)bias[c])));
+            /* The argument itself is rounded, by 2^-53 of 300. */
+            assert_true(fabsl((long double)a.expected[c * N + i] / y - 1.0L) <=
+                        0x1p-51L + 301.0L * 0x1p-52L);
+        }
+    }
+    free(magnitude);
+    free(block);
+}
+
 static void gemm_runs(struct model_fixture *f)
 {
     struct model_gemm *model;
@@ -162,6 +301,8 @@ static void test_vector_kernels_of_every_isa_agree(void **state)
         for (int64_t j = 0; j < problem_output_count(&f.problem); j++)
             assert_within((double)f.y[j], f.expected[j], 2e-6);
         oracle_agrees(&f);
+        oracle_encloses(&f);
+        exponentials_are_exact();
     }
     unsetenv("ASSAY_ISA");
     assert_true(tried >= 1);
@@ -186,6 +327,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oracle_agrees_with_the_definition),
+        cmocka_unit_test(test_magnitudes_enclose_those_of_the_definition),
+        cmocka_unit_test(test_magnitudes_enclose_where_sizes_differ),
         cmocka_unit_test(test_gemm_fp32_has_nan_where_the_definition_has),
         cmocka_unit_test(test_gemm_fp32_bits_do_not_depend_on_threads),
         cmocka_unit_test(test_vector_kernels_of_every_isa_agree),
