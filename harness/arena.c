@@ -155,6 +155,11 @@ enum status arena_map(struct arena *a, int fd, const struct problem *problem, st
                          strerror(e));
     }
     set_pointers(a, &l);
+#ifdef MADV_POPULATE_READ
+    /* The pages are there, written by whoever made the arena: all at once cost a fifth of one page
+     * fault each. */
+    madvise(a->base, l.total, MADV_POPULATE_READ);
+#endif
     return STATUS_OK;
 }
 

@@ -220,8 +220,8 @@ static enum status run_fresh(struct session *s, const uint64_t *first, uint64_t 
     s->inputs = arena_hash_inputs(s->arena);
     if (run_once(s, 1, NULL)) {
         status = session_compare(s, 1, batch > 2 ? batch - 1 : 1, error);
-        hash_images(s->arena, now);
         if (status == STATUS_OK && !trial_is_good(t)) {
+            hash_images(s->arena, now);
             prefix_reason(t, count_differing(s->arena, first, now) == 0 &&
                                      s->inputs.hashes[0] != inputs.hashes[0]
                                  ? "returned the output of an earlier run for other input: "
