@@ -67,28 +67,34 @@
  * Next: whole sectors without the wait (hand the carry on channel group by channel group) and with
  * precomputed windows; then both row phases of a channel in one block (64 channels x 4 phases,
  * cluster of two), so that the sector between two rows is whole as well. */
-#include "gpu/fused_tile.cuh" /* before its plan */
+#include <string.h>
 
-#include "gpu/fused_plan.cuh"
+#include "gpu/choice.cuh"
+#include "gpu/fused_forms.h"
 
-constexpr float kScaleX = 16.0f;
+static const struct variant_ops *const forms[] = {&fused_form_rows, &fused_form_tile};
+static const struct choice_list list = {forms, sizeof forms / sizeof *forms, false};
+
+static bool supports(const struct problem *problem, const struct cudaDeviceProp *device,
+                     char *reason, size_t reason_size)
+{
+    return choice_supports(&list, problem, device, reason, reason_size);
+}
 
 static enum status prepare(struct variant_context *context, struct error *error)
 {
-    return fused_prepare(context, kScaleX, error);
-}
-
-static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
-                          int64_t images, cudaStream_t stream, struct error *error)
-{
-    return fused_launch(context, d_x, d_y, images, stream, kScaleX, error);
+    const enum status status = choice_prepare(&list, context, error);
+    if (status == STATUS_OK)
+        memcpy(context->note, ((const struct choice *)context->state)->context.note,
+               sizeof context->note);
+    return status;
 }
 
 const struct variant_ops variant_fused_fp16 = {
     .info = VARIANT_INFO(fused_fp16),
-    .supports = fused_supports,
+    .supports = supports,
     .workspace = NULL,
     .prepare = prepare,
-    .launch = launch,
-    .release = fused_release,
+    .launch = choice_launch,
+    .release = choice_release,
 };

@@ -3,35 +3,13 @@
 #ifndef ASSAY_GPU_FUSED_PLAN_CUH
 #define ASSAY_GPU_FUSED_PLAN_CUH
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "gpu/cuda_check.h"
-#include "gpu/fused_args.cuh"
-#include "gpu/fused_repair.cuh"
-#include "gpu/variant.h"
+#include "gpu/fused_host.cuh"
 
 /* ---- numbering ------------------------------------------------------------------------------ */
-
-static struct fast_divisor fast_divisor_make(uint32_t divisor)
-{
-    struct fast_divisor by = {divisor, 0, 0};
-    if (divisor > 1) {
-        uint32_t bits = 0;
-        while (bits < 32 && (1ull << bits) < divisor)
-            bits++;
-        by.multiplier = (uint32_t)((1ull << (31 + bits)) / divisor + 1);
-        by.shift = bits - 1;
-    }
-    return by;
-}
-
-static inline int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* Numbering of patches and slots for `images` images; see gpu/fused_geometry.h. `strip` is the
  * number of patches in a row of a strip, or 0 for whole rows. */
@@ -103,11 +81,9 @@ static bool fused_supports(const struct problem *p, const struct cudaDeviceProp 
                            char *reason, size_t reason_size)
 {
     struct fused_geometry g;
-    const char *why = NULL;
-    if (device->major != 9 || device->minor != 0)
-        why = "needs a Hopper GPU (compute capability 9.0)";
-    else if (device->sharedMemPerBlockOptin < kSharedBytes)
-        why = "needs 227 KiB of shared memory in a block";
+    const char *why = fused_device_refusal(device);
+    if (why)
+        ;
     else if (p->stride_h != 2 || p->stride_w != 2)
         why = "only stride 2 is supported";
     else if (p->kernel_h > 4 || p->kernel_w > 4)
@@ -166,99 +142,39 @@ static __global__ void __launch_bounds__(256)
     }
 }
 
-/* The power of two that brings the largest weight into [2^14, 2^15), within fp16's range with room
- * for rounding; 0 where a weight is not finite. */
-static float weight_scale_of(const float *weight, int64_t count)
-{
-    float largest = 0.0f;
-    int exponent = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const float w = fabsf(weight[i]);
-        if (!isfinite(w))
-            return 0.0f;
-        largest = w > largest ? w : largest;
-    }
-    if (largest > 0.0f)
-        frexpf(largest, &exponent);
-    exponent = exponent < -80 ? -80 : exponent;
-    return ldexpf(1.0f, 15 - exponent);
-}
-
 /* ---- plan ----------------------------------------------------------------------------------- */
-
-struct fused_state {
-    __half *weights;
-    uint32_t *image_max; /* [slice], then the repair kernel's count of finished blocks */
-    float weight_scale;  /* 0: weights are not finite */
-    bool pairs;          /* no 1 + exp(-z) can exceed 2^60 */
-};
 
 static void fused_release(struct variant_context *context)
 {
-    struct fused_state *state = (struct fused_state *)context->state;
-    if (!state)
+    struct fused_shared *shared = (struct fused_shared *)context->state;
+    if (!shared)
         return;
-    cudaFree(state->weights);
-    cudaFree(state->image_max);
-    free(state);
+    fused_shared_release(shared);
+    free(shared);
     context->state = NULL;
-}
-
-/* x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
- * step: the step errs by 2^-25, to be at most 2^-24 of the largest magnitude, 2^-25 where the
- * operand is split in two. */
-static float fused_largest(float x_scale)
-{
-    return 65504.0f / x_scale;
-}
-
-static float fused_smallest(float x_scale)
-{
-    return (kParts == 2 ? 1.0f : 0.5f) / x_scale;
 }
 
 static enum status fused_prepare(struct variant_context *context, float x_scale,
                                  struct error *error)
 {
     enum status status = STATUS_OK;
-    const struct problem *p = &context->problem;
-    const int64_t slice = larger(context->slice, 1);
     struct fused_geometry g;
-    struct fused_state *state;
-    int64_t count;
-    int shared;
-    float steepest = -INFINITY;
-    if (!geometry_fit(&g, p, slice))
+    struct fused_shared *shared;
+    size_t packed;
+    if (!geometry_fit(&g, &context->problem, larger(context->slice, 1)))
         return error_set(error, STATUS_UNSUPPORTED, "rows do not fit in shared memory");
-    shared = (int)fused_layout_make(&g).total;
-    count =
-        2ll * kClusterBlocks * kParts * g.taps_h * g.taps_w * kChannelGroups * 8 * kBlockColumns;
-    if (!(state = (struct fused_state *)calloc(1, sizeof *state)))
+    if (!(shared = (struct fused_shared *)calloc(1, sizeof *shared)))
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
-    context->state = state;
-
-    state->weight_scale = weight_scale_of(context->h_params.weight, problem_weight_count(p));
-    if (state->weight_scale > 0.0f)
-        snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
-                 (double)fused_smallest(x_scale), (double)fused_largest(x_scale));
-    else
-        snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
-
-    state->pairs = true;
-    for (int64_t c = 0; c < p->out_channels; c++) {
-        const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
-        state->pairs &= b == b;
-        steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
-    }
-    state->pairs &= steepest * LOG2_E < 60.0f;
-
-    CHECK(cudaMalloc(&state->weights, count * sizeof *state->weights));
-    CHECK(cudaMalloc(&state->image_max, (slice + 1) * sizeof *state->image_max));
-    CHECK(cudaMemset(state->image_max, 0, (slice + 1) * sizeof *state->image_max));
-    pack_weights_kernel<<<256, 256>>>(context->d_weight, state->weights, g, state->weight_scale);
+    context->state = shared;
+    packed =
+        2ull * kClusterBlocks * kParts * g.taps_h * g.taps_w * kChannelGroups * 8 * kBlockColumns;
+    if ((status = fused_shared_prepare(shared, context, packed, x_scale, kParts, error)))
+        goto out;
+    pack_weights_kernel<<<256, 256>>>(context->d_weight, shared->weights, g, shared->weight_scale);
     CHECK_LAUNCH("pack_weights_kernel");
-    CHECK(cudaFuncSetAttribute(fused_kernel(state->pairs),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
+    CHECK(cudaFuncSetAttribute(fused_kernel(shared->pairs),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               (int)fused_layout_make(&g).total));
     CHECK(cudaDeviceSynchronize());
 out:
     return status;
@@ -269,10 +185,9 @@ static enum status fused_launch(struct variant_context *context, const float *d_
                                 struct error *error)
 {
     enum status status = STATUS_OK;
-    const struct fused_state *state = (const struct fused_state *)context->state;
+    const struct fused_shared *state = (const struct fused_shared *)context->state;
     const struct problem *p = &context->problem;
     struct fused_args args;
-    struct repair_args repair;
     cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attribute;
     int shares;
@@ -306,24 +221,7 @@ static enum status fused_launch(struct variant_context *context, const float *d_
     config.numAttrs = 1;
     CHECK(cudaLaunchKernelEx(&config, fused_kernel(state->pairs), args));
 
-    memset(&repair, 0, sizeof repair);
-    repair.x = d_x;
-    repair.y = d_y;
-    repair.weight = context->d_weight;
-    repair.conv_bias = context->d_conv_bias;
-    repair.bias = context->d_bias;
-    repair.image_max = state->image_max;
-    repair.smallest = fused_smallest(x_scale);
-    repair.largest = state->weight_scale > 0.0f ? fused_largest(x_scale) : -1.0f;
-    repair.scaling_factor = p->scaling_factor;
-    repair.geometry = args.geometry;
-    config.gridDim = dim3(context->multiprocessors);
-    config.blockDim = dim3(kRepairThreads);
-    config.dynamicSmemBytes = 0;
-    /* its blocks may start while the last tiles are stored; they wait for them before they read */
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    CHECK(cudaLaunchKernelEx(&config, fused_repair_kernel, repair));
+    status = fused_shared_repair(state, context, d_x, d_y, images, stream, error);
 out:
     return status;
 }

@@ -13,7 +13,6 @@
 #include <stdint.h>
 
 #include "gpu/epilogue_math.cuh"
-#include "gpu/fused_geometry.h"
 
 constexpr int kRepairThreads = 256;
 constexpr int kRepairChannels = 128; /* the most that out_channels may be */
@@ -25,7 +24,8 @@ struct repair_args {
     uint32_t *image_max; /* [images], and one for the count of finished blocks */
     float smallest, largest;
     float scaling_factor;
-    struct fused_geometry geometry;
+    int images, in_channels, out_channels, height, width, output_h, output_w;
+    int kernel_h, kernel_w, padding_h, padding_w; /* stride 2 */
 };
 
 static __device__ __forceinline__ bool repair_wanted(const struct repair_args &args, int image)
@@ -56,7 +56,7 @@ static __global__ void __launch_bounds__(kRepairThreads)
 {
     __shared__ float logit[kRepairChannels];
     __shared__ float scratch[kRepairThreads / 32];
-    const struct fused_geometry &g = args.geometry;
+    const struct repair_args &g = args;
 #if __CUDA_ARCH__ >= 900
     cudaGridDependencySynchronize();
 #endif

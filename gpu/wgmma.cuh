@@ -58,14 +58,19 @@ static __device__ __forceinline__ void fence_proxy_async(void)
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* The instruction, one specialisation for each N in use. `accumulate` = 0 overwrites d. */
+/* The instruction, one specialisation for each N in use: start() sets d, run() adds to it or, with
+ * `accumulate` = 0, sets it too. To the compiler start() alone does not read d: a kernel that begins
+ * with it need not keep d's registers until there. */
 template <int kColumns>
 struct wgmma;
 
-#define WGMMA_D8(i)                                                                                \
-    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
-        "+f"(d[i + 6]), "+f"(d[i + 7])
-#define WGMMA_D32(i) WGMMA_D8(i), WGMMA_D8(i + 8), WGMMA_D8(i + 16), WGMMA_D8(i + 24)
+#define WGMMA_D8(how, i)                                                                           \
+    how(d[i]), how(d[i + 1]), how(d[i + 2]), how(d[i + 3]), how(d[i + 4]), how(d[i + 5]),          \
+        how(d[i + 6]), how(d[i + 7])
+#define WGMMA_D32(how, i)                                                                          \
+    WGMMA_D8(how, i), WGMMA_D8(how, i + 8), WGMMA_D8(how, i + 16), WGMMA_D8(how, i + 24)
+#define WGMMA_D64(how) WGMMA_D32(how, 0), WGMMA_D32(how, 32)
+#define WGMMA_D128(how) WGMMA_D64(how), WGMMA_D32(how, 64), WGMMA_D32(how, 96)
 
 #define WGMMA_R32_0                                                                                \
     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"   \
@@ -79,24 +84,34 @@ struct wgmma;
     "%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,"   \
     "%125,%126,%127"
 
-#define WGMMA_DEFINE(columns, registers, a, b, flag, ...)                                          \
+#define WGMMA_SET(x) "=f"(x)
+#define WGMMA_ADD(x) "+f"(x)
+
+#define WGMMA_DEFINE(columns, registers, a, b, flag, d_list)                                       \
     template <>                                                                                    \
     struct wgmma<columns> {                                                                        \
+        static __device__ __forceinline__ void start(float (&d)[columns / 2], uint64_t desc_a,     \
+                                                     uint64_t desc_b)                              \
+        {                                                                                          \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\n"                                \
+                         "wgmma.mma_async.sync.aligned.m64n" #columns                              \
+                         "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"      \
+                         : d_list(WGMMA_SET)                                                       \
+                         : "l"(desc_a), "l"(desc_b));                                              \
+        }                                                                                          \
         static __device__ __forceinline__ void run(float (&d)[columns / 2], uint64_t desc_a,       \
-                                                   uint64_t desc_b, int accumulate)                \
+                                                   uint64_t desc_b, int accumulate = 1)            \
         {                                                                                          \
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag ", 0;\n"                         \
                          "wgmma.mma_async.sync.aligned.m64n" #columns                              \
                          "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"      \
-                         : __VA_ARGS__                                                             \
+                         : d_list(WGMMA_ADD)                                                       \
                          : "l"(desc_a), "l"(desc_b), "r"(accumulate));                             \
         }                                                                                          \
     }
 
-WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D32(0),
-             WGMMA_D32(32), WGMMA_D32(64), WGMMA_D32(96));
-
-WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D32(0), WGMMA_D32(32));
+WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D128);
+WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D64);
 
 /* ---- barriers in shared memory -------------------------------------------------------------- */
 
@@ -117,7 +132,8 @@ static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t
                  : "memory");
 }
 
-/* Returns once the phase of that parity is complete. */
+/* Returns once the phase of that parity is complete; at once where the parity is 1 and no phase is
+ * yet. */
 static __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity)
 {
     asm volatile("{\n.reg .pred p;\n"

@@ -1,0 +1,158 @@
+/* Host side of what every form of the fused tensor-core kernels keeps: weights scaled into fp16's
+ * range, the largest |x| of each image, and the repair of images out of range (internal to gpu/).
+ */
+#ifndef ASSAY_GPU_FUSED_HOST_CUH
+#define ASSAY_GPU_FUSED_HOST_CUH
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gpu/cuda_check.h"
+#include "gpu/fused_args.cuh"
+#include "gpu/fused_repair.cuh"
+#include "gpu/variant.h"
+
+static inline int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline struct fast_divisor fast_divisor_make(uint32_t divisor)
+{
+    struct fast_divisor by = {divisor, 0, 0};
+    if (divisor > 1) {
+        uint32_t bits = 0;
+        while (bits < 32 && (1ull << bits) < divisor)
+            bits++;
+        by.multiplier = (uint32_t)((1ull << (31 + bits)) / divisor + 1);
+        by.shift = bits - 1;
+    }
+    return by;
+}
+
+/* Why the device can't run these kernels, or NULL. */
+static inline const char *fused_device_refusal(const struct cudaDeviceProp *device)
+{
+    if (device->major != 9 || device->minor != 0)
+        return "needs a Hopper GPU (compute capability 9.0)";
+    if (device->sharedMemPerBlockOptin < kSharedBytes)
+        return "needs 227 KiB of shared memory in a block";
+    return NULL;
+}
+
+/* The power of two that brings the largest weight into [2^14, 2^15), within fp16's range with room
+ * for rounding; 0 where a weight is not finite. */
+static inline float weight_scale_of(const float *weight, int64_t count)
+{
+    float largest = 0.0f;
+    int exponent = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const float w = fabsf(weight[i]);
+        if (!isfinite(w))
+            return 0.0f;
+        largest = w > largest ? w : largest;
+    }
+    if (largest > 0.0f)
+        frexpf(largest, &exponent);
+    exponent = exponent < -80 ? -80 : exponent;
+    return ldexpf(1.0f, 15 - exponent);
+}
+
+struct fused_shared {
+    __half *weights;
+    uint32_t *image_max;     /* [slice], then the repair kernel's count of finished blocks */
+    float weight_scale;      /* 0: weights are not finite */
+    float smallest, largest; /* max|x| of the images that the tensor cores may do */
+    bool pairs;              /* no 1 + exp(-z) can exceed 2^60 */
+};
+
+static inline void fused_shared_release(struct fused_shared *shared)
+{
+    cudaFree(shared->weights);
+    cudaFree(shared->image_max);
+}
+
+/* Allocates `packed` halves for the weights. x times x_scale must stay in fp16's range, and its
+ * largest be far enough above fp16's smallest step: the step errs by 2^-25, to be at most 2^-24 of
+ * the largest magnitude, 2^-25 where the operand is split in two parts. */
+static inline enum status fused_shared_prepare(struct fused_shared *shared,
+                                               struct variant_context *context, size_t packed,
+                                               float x_scale, int parts, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &context->problem;
+    const int64_t slice = larger(context->slice, 1);
+    float steepest = -INFINITY;
+
+    shared->weight_scale = weight_scale_of(context->h_params.weight, problem_weight_count(p));
+    shared->smallest = (parts == 2 ? 1.0f : 0.5f) / x_scale;
+    shared->largest = 65504.0f / x_scale;
+    if (shared->weight_scale > 0.0f) {
+        snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
+                 (double)shared->smallest, (double)shared->largest);
+    } else {
+        snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
+        shared->largest = -1.0f;
+    }
+    shared->pairs = true;
+    for (int64_t c = 0; c < p->out_channels; c++) {
+        const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
+        shared->pairs &= b == b;
+        steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
+    }
+    shared->pairs &= steepest * LOG2_E < 60.0f;
+
+    CHECK(cudaMalloc(&shared->weights, packed * sizeof *shared->weights));
+    CHECK(cudaMalloc(&shared->image_max, (slice + 1) * sizeof *shared->image_max));
+    CHECK(cudaMemset(shared->image_max, 0, (slice + 1) * sizeof *shared->image_max));
+out:
+    return status;
+}
+
+/* Enqueues the repair of the images that the kernel before it in the stream could not do. */
+static inline enum status fused_shared_repair(const struct fused_shared *shared,
+                                              const struct variant_context *context,
+                                              const float *d_x, float *d_y, int64_t images,
+                                              cudaStream_t stream, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &context->problem;
+    struct repair_args repair;
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute;
+    memset(&repair, 0, sizeof repair);
+    repair.x = d_x;
+    repair.y = d_y;
+    repair.weight = context->d_weight;
+    repair.conv_bias = context->d_conv_bias;
+    repair.bias = context->d_bias;
+    repair.image_max = shared->image_max;
+    repair.smallest = shared->smallest;
+    repair.largest = shared->largest;
+    repair.scaling_factor = p->scaling_factor;
+    repair.images = (int)images;
+    repair.in_channels = (int)p->in_channels;
+    repair.out_channels = (int)p->out_channels;
+    repair.height = (int)p->height;
+    repair.width = (int)p->width;
+    repair.output_h = (int)problem_output_h(p);
+    repair.output_w = (int)problem_output_w(p);
+    repair.kernel_h = (int)p->kernel_h;
+    repair.kernel_w = (int)p->kernel_w;
+    repair.padding_h = (int)p->padding_h;
+    repair.padding_w = (int)p->padding_w;
+    config.gridDim = dim3(context->multiprocessors);
+    config.blockDim = dim3(kRepairThreads);
+    config.stream = stream;
+    /* its blocks may start while the last tiles are stored; they wait for them before they read */
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, fused_repair_kernel, repair));
+out:
+    return status;
+}
+
+#endif

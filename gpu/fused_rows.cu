@@ -1,0 +1,203 @@
+/* Host side of the fused row kernel (gpu/fused_rows.cuh): what it covers, packing, launch. A form
+ * of gpu-fused-fp16 (gpu/fused_fp16.cu), not a row of the variant table. */
+#include "gpu/fused_rows.cuh"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/cuda_check.h"
+#include "gpu/fused_forms.h"
+#include "gpu/fused_host.cuh"
+
+constexpr float kScaleX = 16.0f;
+constexpr int kClusterMost = 2;
+
+/* Blocks that share a tile's channels. */
+static int cluster_of(const struct problem *p)
+{
+    return p->out_channels > kBlockChannels ? 2 : 1;
+}
+
+static bool supports(const struct problem *p, const struct cudaDeviceProp *device, char *reason,
+                     size_t reason_size)
+{
+    const int64_t lead = p->padding_w & 1;
+    const char *why = fused_device_refusal(device);
+    if (why)
+        ;
+    else if (p->stride_h != 2 || p->stride_w != 2)
+        why = "only stride 2 is supported";
+    else if (p->kernel_h > 4 || p->kernel_w > 4)
+        why = "only kernels of up to 4 x 4 are supported";
+    else if (p->padding_h > 1 || p->padding_w > 1)
+        why = "only padding of up to 1 is supported";
+    else if (p->dilation_h != 1 || p->dilation_w != 1 || p->groups != 1)
+        why = "dilation and groups are not supported";
+    else if (p->in_channels > kChannelGroups * 8)
+        why = "more than 64 input channels are not supported";
+    else if (p->out_channels > kClusterMost * kBlockChannels)
+        why = "more than 128 output channels are not supported";
+    else if (p->width > 64 || problem_output_w(p) > 128 + lead || problem_output_w(p) < 96)
+        why = "only rows of 96 to 129 outputs are supported";
+    else if ((double)larger(p->batch, 1) * (double)(p->height + 2) >= 0x1p31 ||
+             (double)problem_output_h(p) * 129 * kBlockChannels >= 0x1p29 ||
+             (double)p->height * 64 * 64 >= 0x1p31)
+        why = "too many pixels for 32-bit numbering";
+    if (why)
+        snprintf(reason, reason_size, "%s", why);
+    return why == NULL;
+}
+
+/* W [Cin, Cout, kH, kW] fp32 -> [block of the cluster][row phase][tap, 2 x 2][k / 8][column][8]
+ * fp16, times `scale`. Column 8j + 2t + e is channel 8 (4 (j mod 2) + t) + j / 2 of the block,
+ * column phase e, for t > 1 1 - e. */
+static __global__ void __launch_bounds__(256)
+    pack_rows_kernel(const float *weight, __half *packed, int in_channels, int out_channels,
+                     int kernel_h, int kernel_w, int cluster, float scale)
+{
+    const int count = cluster * 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 8;
+    for (int i = blockIdx.x * 256 + threadIdx.x; i < count; i += gridDim.x * 256) {
+        int rest = i;
+        const int k = rest % 8;
+        rest /= 8;
+        const int column = rest % kColumns;
+        rest /= kColumns;
+        const int in = rest % kChannelGroups * 8 + k;
+        rest /= kChannelGroups;
+        const int tap = rest % FUSED_MAX_TAPS;
+        rest /= FUSED_MAX_TAPS;
+        const int phase = rest % 2, block = rest / 2;
+        const int out = block * kBlockChannels + kResidues * (column / 8 % 2 * 4 + column % 8 / 2) +
+                        column / 16;
+        const int turned = column / 4 % 2; /* gpu/fused_rows.cuh says why */
+        const int kh = phase + tap / 2 * 2, kw = (column + turned) % 2 + tap % 2 * 2;
+        float w = 0.0f;
+        if (in < in_channels && out < out_channels && kh < kernel_h && kw < kernel_w)
+            w = scale *
+                weight[(((int64_t)in * out_channels + out) * kernel_h + kh) * kernel_w + kw];
+        packed[i] = __float2half_rn(w);
+    }
+}
+
+static rows_kernel_pointer kernel_of(int cluster, bool pairs)
+{
+    if (cluster == 1)
+        return pairs ? fused_rows_kernel<1, true> : fused_rows_kernel<1, false>;
+    return pairs ? fused_rows_kernel<2, true> : fused_rows_kernel<2, false>;
+}
+
+struct rows_state {
+    struct fused_shared shared; /* first: what every form keeps */
+    float *edge;
+    int cluster, clusters;
+};
+
+static void release(struct variant_context *context)
+{
+    struct rows_state *state = (struct rows_state *)context->state;
+    if (!state)
+        return;
+    fused_shared_release(&state->shared);
+    cudaFree(state->edge);
+    free(state);
+    context->state = NULL;
+}
+
+static enum status prepare(struct variant_context *context, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct problem *p = &context->problem;
+    struct rows_state *state = (struct rows_state *)calloc(1, sizeof *state);
+    size_t packed;
+    if (!state)
+        return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
+    context->state = state;
+    state->cluster = cluster_of(p);
+    state->clusters = context->multiprocessors / state->cluster;
+    packed = (size_t)state->cluster * 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 8;
+    if ((status = fused_shared_prepare(&state->shared, context, packed, kScaleX, 1, error)))
+        goto out;
+    CHECK(cudaMalloc(&state->edge, (size_t)state->clusters * kStreams * state->cluster *
+                                       kEdgeTiles * 2 * kBlockChannels * sizeof *state->edge));
+    pack_rows_kernel<<<256, 256>>>(context->d_weight, state->shared.weights, (int)p->in_channels,
+                                   (int)p->out_channels, (int)p->kernel_h, (int)p->kernel_w,
+                                   state->cluster, state->shared.weight_scale);
+    CHECK_LAUNCH("pack_rows_kernel");
+    CHECK(cudaFuncSetAttribute(kernel_of(state->cluster, state->shared.pairs),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               (int)rows_layout::total));
+    CHECK(cudaDeviceSynchronize());
+out:
+    return status;
+}
+
+static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
+                          int64_t images, cudaStream_t stream, struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct rows_state *state = (const struct rows_state *)context->state;
+    const struct problem *p = &context->problem;
+    struct rows_args args;
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute;
+    int64_t patch_rows;
+    int clusters;
+    if (images == 0)
+        return STATUS_OK;
+
+    memset(&args, 0, sizeof args);
+    args.x = d_x;
+    args.y = d_y;
+    args.weights = state->shared.weights;
+    args.conv_bias = context->d_conv_bias;
+    args.bias = context->d_bias;
+    args.edge = state->edge;
+    args.image_max = state->shared.image_max;
+    args.x_scale = kScaleX;
+    args.descale = LOG2_E / (kScaleX * state->shared.weight_scale);
+    args.scaling_factor = p->scaling_factor;
+    args.in_channels = (int)p->in_channels;
+    args.out_channels = (int)p->out_channels;
+    args.height = (int)p->height;
+    args.width = (int)p->width;
+    args.output_h = (int)problem_output_h(p);
+    args.output_w = (int)problem_output_w(p);
+    args.padding_h = (int)p->padding_h;
+    args.taps_h = (int)(p->kernel_h + 1) / 2;
+    args.taps_w = (int)(p->kernel_w + 1) / 2;
+    args.lead = (int)(p->padding_w & 1);
+    args.first_col = args.lead - (args.taps_w - 1);
+    /* A row behind an image's last is also the one before the next image's first: zeros as both. */
+    patch_rows = larger((args.output_h - 1 + p->padding_h) / 2 + 1, p->height + args.taps_h - 1);
+    args.tiles = (int)(images * patch_rows);
+    args.divide_rows = fast_divisor_make((uint32_t)patch_rows);
+    args.input_plane = p->height * p->width;
+    args.output_plane = (int64_t)args.output_h * args.output_w;
+
+    clusters = state->clusters < args.tiles ? state->clusters : args.tiles;
+    config.gridDim = dim3(clusters * state->cluster);
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = rows_layout::total;
+    config.stream = stream;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = state->cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, kernel_of(state->cluster, state->shared.pairs), args));
+    status = fused_shared_repair(&state->shared, context, d_x, d_y, images, stream, error);
+out:
+    return status;
+}
+
+const struct variant_ops fused_form_rows = {
+    .info = VARIANT_INFO(fused_fp16),
+    .supports = supports,
+    .workspace = NULL,
+    .prepare = prepare,
+    .launch = launch,
+    .release = release,
+};
