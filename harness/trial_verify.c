@@ -1,4 +1,5 @@
 /* The runs of a trial that lead to its verdict. */
+#include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,8 +132,10 @@ static void look_for_late_writes(struct session *s, int which)
 
 static void hash_images(const struct arena *arena, uint64_t *hashes)
 {
-    const int64_t image = problem_output_image(&arena->problem);
-    for (int64_t n = 0; n < arena->problem.batch; n++)
+    const int64_t image = problem_output_image(&arena->problem), batch = arena->problem.batch;
+    /* NOTE: one team for all images; threads that meet after each wait for one another. */
+#pragma omp parallel for schedule(static) if (batch >= omp_get_max_threads())
+    for (int64_t n = 0; n < batch; n++)
         hashes[n] = tensor_hash(arena->y + n * image, image);
 }
 

@@ -9,7 +9,12 @@
  *
  * 2^t is a polynomial of degree 6 (ref/vector.h): 10 instructions, where a library's expf that is
  * ready for every argument takes 20 to 30. Results leave by streaming stores of whole cache lines.
- */
+ *
+ * Alone, on logits that lie in L2 (128 channels, blocks of 2 x 192 as in the home case), Zen 4,
+ * AVX-512, processor time of one thread: 0.63 ns an output, 6.3 GB/s, where the same rows streamed
+ * without arithmetic reach 23 GB/s; 0.49 ns without the stores. Two threads: 46 % of the write
+ * ceiling that they share, 27 GB/s, and 60 % were stores free: some 32 vector instructions for 16
+ * outputs, about one a cycle, are what bounds it. */
 #ifndef ASSAY_REF_TILE_EPILOGUE_H
 #define ASSAY_REF_TILE_EPILOGUE_H
 
