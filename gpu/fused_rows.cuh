@@ -290,8 +290,8 @@ static __device__ __forceinline__ void multiply_edge(float (&d)[kColumns / 2],
 }
 
 /* Softmax's (maximum, sum) over this block's channels -> over all channels. A quad of lanes holds
- * the four values i of row g; lane t sends the one with i = t to the other block of the cluster. On
- * return factor[i] = 2^(own maximum - common maximum) / common sum. */
+ * four values of row g, (patch, column phase); lane t sends the t-th to the other block of the
+ * cluster. On return factor[i] = 2^(own maximum - common maximum) / common sum. */
 template <int kCluster>
 static __device__ __forceinline__ void combine(const float (&maximum)[4], const float (&sum)[4],
                                                float (&factor)[4], uint32_t exchange,
@@ -305,8 +305,9 @@ static __device__ __forceinline__ void combine(const float (&maximum)[4], const 
     }
     const int lane = threadIdx.x & 31, quad = lane & 3;
     const bool high = quad & 2, odd = quad & 1;
-    const float m = high ? (odd ? maximum[3] : maximum[2]) : (odd ? maximum[1] : maximum[0]);
-    const float s = high ? (odd ? sum[3] : sum[2]) : (odd ? sum[1] : sum[0]);
+    /* lanes of the turned order hold the t-th at t ^ 1 */
+    const float m = high ? (odd ? maximum[2] : maximum[3]) : (odd ? maximum[1] : maximum[0]);
+    const float s = high ? (odd ? sum[2] : sum[3]) : (odd ? sum[1] : sum[0]);
     const uint32_t buffer = exchange + (turn & 1) * 256;
     const uint32_t mine = arrived + (turn & 1) * 8;
     uint32_t to, bar;
@@ -330,10 +331,12 @@ static __device__ __forceinline__ void combine(const float (&maximum)[4], const 
                      : "memory");
 #pragma unroll
         for (int k = 0; k < 2; k++) {
-            const float common = fmaxf(maximum[i + k], other[2 * k]);
+            const float their_maximum = high ? other[2 - 2 * k] : other[2 * k];
+            const float their_sum = high ? other[3 - 2 * k] : other[2 * k + 1];
+            const float common = fmaxf(maximum[i + k], their_maximum);
             const float own = fast_exp2(maximum[i + k] - common);
-            const float theirs = fast_exp2(other[2 * k] - common);
-            factor[i + k] = __fdividef(own, fmaf(sum[i + k], own, other[2 * k + 1] * theirs));
+            const float theirs = fast_exp2(their_maximum - common);
+            factor[i + k] = __fdividef(own, fmaf(sum[i + k], own, their_sum * theirs));
         }
     }
 }
@@ -368,15 +371,19 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
 #pragma unroll
     for (int i = 0; i < 4; i++)
         maximum[i] = fmaxf(maximum[i], __shfl_xor_sync(~0u, maximum[i], 1));
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        maximum[i] = fmaxf(maximum[i], __shfl_xor_sync(~0u, maximum[i], 2));
-        sum[i] = 0.0f;
-    }
     float origin[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i += 2) { /* lanes of the other order */
+        const float a = __shfl_xor_sync(~0u, maximum[i + 1], 2);
+        const float b = __shfl_xor_sync(~0u, maximum[i], 2);
+        maximum[i] = fmaxf(maximum[i], a);
+        maximum[i + 1] = fmaxf(maximum[i + 1], b);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
         origin[i] = kCluster == 1 ? maximum[i] : exponent_origin(maximum[i]);
+        sum[i] = 0.0f;
+    }
 #pragma unroll
     for (int j = 0; j < kSteps; j++)
 #pragma unroll
@@ -388,8 +395,12 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
     for (int i = 0; i < 4; i++)
         sum[i] += __shfl_xor_sync(~0u, sum[i], 1);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        sum[i] += __shfl_xor_sync(~0u, sum[i], 2);
+    for (int i = 0; i < 4; i += 2) {
+        const float a = __shfl_xor_sync(~0u, sum[i + 1], 2);
+        const float b = __shfl_xor_sync(~0u, sum[i], 2);
+        sum[i] += a;
+        sum[i + 1] += b;
+    }
     combine<kCluster>(maximum, sum, factor, exchange, arrived, turn, rank);
 #pragma unroll
     for (int i = 0; i < 4; i++)

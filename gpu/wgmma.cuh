@@ -59,8 +59,8 @@ static __device__ __forceinline__ void fence_proxy_async(void)
 }
 
 /* The instruction, one specialisation for each N in use: start() sets d, run() adds to it or, with
- * `accumulate` = 0, sets it too. To the compiler start() alone does not read d: a kernel that begins
- * with it need not keep d's registers until there. */
+ * `accumulate` = 0, sets it too. To the compiler start() alone does not read d: a kernel that
+ * begins with it need not keep d's registers until there. */
 template <int kColumns>
 struct wgmma;
 
