@@ -1,0 +1,99 @@
+/* The whole model on Hopper's tensor cores for any transposed convolution of one group: x is
+ * converted once, then one kernel does the rest; the logits never leave the chip.
+ *
+ *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
+ *
+ * Any kernel up to 128 a side, stride, padding, output_padding and dilation; up to 2048 output
+ * channels. The kernels, their tile and who holds what: gpu/stream_tile.cuh.
+ *
+ * Class tf32, with gpu-fused-fp16's scales: W by its largest magnitude at prepare, x by 16, so that
+ * images whose largest |x| is within [0.03125, 4094] keep the class's bound; others in IEEE fp32.
+ *
+ * Launch: as many blocks as there are tiles; 160 to 256 threads, 64 to 168 registers, no spills.
+ * Shared memory: ring of 3 to 10 stages, 31 to 206 KB, and 1 to 20 KB of tables.
+ *
+ * data/suites/networks.txt on an H200, 2026-11-22, us, median of graph replays or events; floors by
+ * bytes (4.23 TB/s) and by the tensor cores (760 TFLOP/s); cudnn-post-conv-tf32 of the same day.
+ * NOTE: measured with windows of stores as four quarters of the channels each, see the last rung.
+ *
+ *                     phases  columns  blocks   bytes  tensor    this   cuDNN
+ *     small           1 x 2      128     1156     9.5     2.7    43.0    60.3    1.4
+ *     dcgan-1         1 x 4      256   8 x  8     1.8     0.3    16.8    21.4    1.3
+ *     dcgan-2         1 x 1      256      128     5.0     8.7    36.2    97.6    2.7
+ *     dcgan-3         1 x 2      256      288     6.5     9.9    54.4    67.4    1.2
+ *     dcgan-4         1 x 2      128     1088    12.0    10.6    59.1    95.2    1.6
+ *     dcgan-5         2 x 2       16     2178     9.4     1.0    51.6   158.7    3.1
+ *     unet-1          1 x 2      256   4 x 26     4.3     4.3    20.5    50.6    2.5
+ *     unet-2          1 x 2      128   4 x 86     4.4     3.7    22.3    42.8    1.9
+ *     unet-3          1 x 2      256      314     7.4     3.5    27.0    51.2    1.9
+ *     unet-4          2 x 2      256      601    14.0     3.3    44.9    80.6    1.8
+ *     cyclegan-1      1 x 2      256      130     3.3     3.2    20.0    40.3    2.0
+ *     cyclegan-2      2 x 2      256      261     6.0     3.2    24.1    47.2    2.0
+ *     fsrcnn-x4       4 x 4       16     2025     8.8     1.5    70.7   325.9    4.6
+ *     fcn8s-upscore8  1 x 8      192      496     5.1     1.1    27.1    93.9    3.5
+ *     fcn32s-upscore  1 x 8      192      512     6.2     0.9    25.9
+ *
+ * Where the time goes, clocks of a consumer warp (1.9 GHz):
+ *
+ *                 start  conversion  first stage  products     softmax ..  store
+ *     unet-4        900        5500         1500   2200 (4)          5700   7700
+ *     dcgan-4       900        5500         1500   9900 (16)         5700   9500
+ *     dcgan-2      1100        4500         1200  29000 (64, alone)  5200  11000
+ *     fcn8s         900        2000         1600   1900 (4)          4500  11600
+ *
+ * What bounds it: the products, 620 clocks a step of two blocks' 41 KB, which is what one
+ * multiprocessor can take from L2 (64 bytes a clock); softmax .. sigmoid, three special functions
+ * an element, 3072 clocks a tile and block; and latency in the store, one warp a scheduler and
+ * block.
+ *
+ * Rungs, predicted -> measured (us):
+ *
+ *     - x's copies waited for in order by the producer, with a proxy fence for each stage, dcgan-2
+ *       45.8; arrivals by the copies themselves and the fence by the consumer, 45.8: no limit.
+ *     - A ring of 10 stages, one block a multiprocessor: dcgan-2 45.4 -> 36.2, unet-1 27.9 -> 20.5.
+ *     - Weights multicast to clusters of two or four, a half or a quarter of L2's reads: dcgan-2
+ *       36.2 -> 37.0, dcgan-4 62 -> 70. What a multiprocessor takes in stays the same.
+ *     - 128 patches a block by two consumer warpgroups: dcgan-4 62 -> 68, cyclegan-2 24 -> 26.
+ *     - Softmax by rolled loops over shared memory instead of unrolled ones over the accumulators,
+ *       for fear of cold instructions: unet-4 47 -> 50, fcn8s 36 -> 42.
+ *     - Ranks' maxima and sums pushed to the other blocks instead of pulled: dcgan-1 22 -> 20.
+ *     - Blocks that loop over tiles: fcn8s 30.7 -> 27.1, but fsrcnn 71 -> 81, unet-4 45 -> 53.
+ *     - A window of stores costs 600 clocks before its first output, and every warp took a quarter
+ *       of the channels of all windows; now each takes windows of its own, whole. Predicted: 4000
+ *       clocks a tile less (unet-4 45 -> 39, fcn8s 27 -> 22). Not measured yet. */
+#include <stdio.h>
+
+#include "gpu/stream_plan.cuh"
+
+constexpr float kScaleX = 16.0f;
+
+/* stream_tile<columns, parts, blocks, stages, loop>, narrowest first */
+static const struct stream_kernel_row table[] = {
+    STREAM_ROW(16, 1, 4, 3),  STREAM_ROW(32, 1, 4, 3),  STREAM_ROW(64, 1, 4, 6),
+    STREAM_ROW(128, 1, 3, 5), STREAM_ROW(192, 1, 2, 6), STREAM_ROW(192, 1, 2, 3, true),
+    STREAM_ROW(256, 1, 2, 5), STREAM_ROW(256, 1, 1, 10)};
+
+static size_t workspace(const struct problem *problem, int64_t images)
+{
+    return stream_x_bytes(problem, images, 1);
+}
+
+static enum status prepare(struct variant_context *context, struct error *error)
+{
+    return stream_prepare(context, table, sizeof table / sizeof *table, kScaleX, error);
+}
+
+static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
+                          int64_t images, cudaStream_t stream, struct error *error)
+{
+    return stream_launch(context, d_x, d_y, images, stream, kScaleX, error);
+}
+
+const struct variant_ops variant_stream_fp16 = {
+    .info = VARIANT_INFO(stream_fp16),
+    .supports = stream_supports,
+    .workspace = workspace,
+    .prepare = prepare,
+    .launch = launch,
+    .release = stream_release,
+};
