@@ -1,6 +1,7 @@
 #include "harness/attribution.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "harness/clock.h"
@@ -50,4 +51,13 @@ enum status attribute(const struct problem *p, const struct params *params, cons
     mutant_engine_free(engine);
     free(y);
     return status;
+}
+
+void attribution_describe(const struct attribution *a, char *text, size_t size)
+{
+    if (a->mutant)
+        snprintf(text, size, "%s (%.4g %% of the error explained)", a->mutant->summary,
+                 100.0 * a->explained);
+    else if (size)
+        text[0] = 0;
 }

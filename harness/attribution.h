@@ -12,11 +12,15 @@ struct attribution {
     double explained;
 };
 #define ATTRIBUTION_LEAST 0.9
+#define ATTRIBUTION_SECONDS 10.0 /* spent on an output that failed */
 
 /* x is the whole batch, got [Cout, Ho, Wo] the output of image n. Looks for budget_s seconds at
  * most. STATUS_ENVIRONMENT when memory is lacking. */
 enum status attribute(const struct problem *problem, const struct params *params, const float *x,
                       int64_t n, const float *got, double budget_s, struct attribution *attribution,
                       struct error *error);
+
+/* "every image computed from image 0 (99.9 % of the error explained)"; empty where it is NULL. */
+void attribution_describe(const struct attribution *attribution, char *text, size_t size);
 
 #endif

@@ -4,11 +4,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/attribution.h"
 #include "harness/command.h"
 #include "harness/options.h"
 #include "harness/progress.h"
 #include "harness/record.h"
 #include "harness/tally.h"
+
+/* Which of the known faults does the worst image show? Needs the whole input at once; where memory
+ * does not hold it, the verdict stands without. */
+static enum status name_the_fault(const struct case_source *s, struct output_file *output,
+                                  const struct params *params, struct trial *t,
+                                  struct error *error)
+{
+    const struct problem *p = &s->problem;
+    const int64_t n = t->report.worst.n;
+    struct attribution a = {0};
+    float *x = malloc((size_t)problem_input_count(p) * sizeof *x);
+    float *y = malloc((size_t)problem_output_image(p) * sizeof *y);
+    enum status status = STATUS_OK;
+    if (x && y) {
+        status = case_source_input(s, 0, p->batch, x, error);
+        if (status == STATUS_OK)
+            status = output_file_read(output, n, 1, y, error);
+        if (status == STATUS_OK)
+            status = attribute(p, params, x, n, y, ATTRIBUTION_SECONDS, &a, error);
+        if (status == STATUS_OK)
+            attribution_describe(&a, t->looks_like, sizeof t->looks_like);
+    }
+    free(x);
+    free(y);
+    return status;
+}
 
 /* Loads what the comparator needs; images are streamed. */
 static enum status compare_file(const struct case_source *s, struct output_file *output,
@@ -55,6 +82,8 @@ static enum status compare_file(const struct case_source *s, struct output_file 
     if (status == STATUS_OK) {
         comparator_report(comparator, &t->report);
         trial_explain(t);
+        if (t->verdict != VERDICT_PASS && t->report.has_worst)
+            status = name_the_fault(s, output, &params, t, error);
     }
 out:
     comparator_free(comparator);
@@ -117,6 +146,8 @@ static enum status check(const struct check_arguments *a, char **words, int word
                    t->report.error_over_bound);
             if (t->verdict != VERDICT_PASS)
                 printf("    %s\n", t->reason);
+            if (t->looks_like[0])
+                printf("    looks like: %s\n", t->looks_like);
             if (t->report.has_narrowest)
                 printf("    consistent with %s\n", arithmetic_class_get(t->report.narrowest)->name);
         }

@@ -11,9 +11,6 @@
 #include "harness/tensor_hash.h"
 #include "harness/trial_session.h"
 
-/* Spent on what a failed output looks like. */
-#define FAULT_SECONDS 10.0
-
 bool trial_is_good(const struct trial *t)
 {
     return t->verdict == VERDICT_PASS || t->verdict == VERDICT_MARGINAL;
@@ -253,10 +250,9 @@ static enum status name_the_fault(struct session *s, struct error *error)
     const int64_t n = t->report.worst.n;
     const enum status status =
         attribute(&arena->problem, &params, arena->x, n,
-                  arena->y + n * problem_output_image(&arena->problem), FAULT_SECONDS, &a, error);
-    if (status == STATUS_OK && a.mutant)
-        snprintf(t->looks_like, sizeof t->looks_like, "%s (%.4g %% of the error explained)",
-                 a.mutant->summary, 100.0 * a.explained);
+                  arena->y + n * problem_output_image(&arena->problem), ATTRIBUTION_SECONDS, &a, error);
+    if (status == STATUS_OK)
+        attribution_describe(&a, t->looks_like, sizeof t->looks_like);
     return status;
 }
 

@@ -128,6 +128,13 @@ with h5py.File(sys.argv[1]) as f:
     over = np.abs(f["got"][()] - f["expected"][()]) > f["bound"][()]
     r = json.loads(f.attrs["record"])
 sys.exit(int(over.sum()) != r["above_bound"] or r["verdict"] != "fail")' "$wrong"
+    python3 -c '
+import h5py, sys
+with h5py.File(sys.argv[1]) as f, h5py.File(sys.argv[2], "w") as to:
+    to["output"] = f["got"][()]' "$wrong" "$t/got.h5"
+    check 'check: refuses that output' status 1 "$ASSAY" check "$wrong" "$t/got.h5"
+    check 'check: and says what it looks like' \
+        has "$t/out" 'looks like: operands rounded to bf16'
 else
     echo 'skip - capsule: holds got, expected and bound: no h5py'
 fi
