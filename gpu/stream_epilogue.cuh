@@ -168,8 +168,7 @@ stream_activate(float (&d)[T::kColumns / 2], const struct stream_args &args, uin
     }
 }
 
-/* Results -> ring -> y. A warp takes windows of 32 neighbouring outputs of one row phase, of all
- * channels or of a quarter of them. */
+/* Results -> shared memory -> y. */
 template <class T>
 static __device__ __forceinline__ void
 stream_store(const float (&d)[T::kColumns / 2], const struct stream_args &args,

@@ -5,7 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "gpu/stream_geometry.h"
@@ -208,6 +207,7 @@ static inline const char *stream_geometry_choose(struct stream_geometry *best,
     const int most_h = stream_power_above(p->height == 1 ? 8 : p->stride_h);
     const int most_w = stream_power_above(p->width == 1 ? 8 : p->stride_w);
     const int most = p->out_channels == 1 ? 64 : 8;
+    memset(best, 0, sizeof *best);
     for (int w = 1; w <= most_w && w <= most; w *= 2)
         for (int h = 1; h <= most_h && w * h <= most; h *= 2)
             for (int ranks = 1; ranks <= STREAM_RANKS; ranks *= 2) {
