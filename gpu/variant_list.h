@@ -33,6 +33,8 @@
       CLASS_FP32, GPU_UNIT_FP16, 3, false)                                                         \
     X(stream_fp16, "gpu-stream-fp16", "any shape; tensor cores on fp16, weights streamed",         \
       CLASS_TF32, GPU_UNIT_FP16, 1, false)                                                         \
+    X(stream_fp16x3, "gpu-stream-fp16x3", "any shape; tensor cores on split fp16, three products", \
+      CLASS_FP32, GPU_UNIT_FP16, 3, false)                                                         \
     X(cudnn_unfused, "cudnn-unfused", "cuDNN's convolution in fp32, then four kernels",            \
       CLASS_FP32, GPU_UNIT_FP32, 1, true)                                                          \
     X(cudnn_unfused_tf32, "cudnn-unfused-tf32", "cuDNN's convolution in tf32, then four kernels",  \

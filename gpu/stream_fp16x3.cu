@@ -1,0 +1,46 @@
+/* gpu-stream-fp16 at fp32 grade: both operands of a product split in two fp16 halves, three
+ * products, fp32 sums.
+ *
+ *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
+ *
+ * Covers what gpu-stream-fp16 covers, by the same kernels (gpu/stream_tile.cuh): x is converted to
+ * its high and low halves, a stage holds both of x and of the weights. x is scaled by 128, so that
+ * images whose largest |x| is within [0.0078, 512] are computed here; the others, and those with
+ * NaN or infinities, in IEEE fp32.
+ *
+ * NOTE: not measured, nor run on a device yet. */
+#include <stdio.h>
+
+#include "gpu/stream_plan.cuh"
+
+constexpr float kScaleX = 128.0f;
+
+/* stream_tile<columns, parts, blocks, stages>, narrowest first */
+static const struct stream_kernel_row table[] = {
+    STREAM_ROW(16, 2, 3, 3),  STREAM_ROW(32, 2, 2, 3),  STREAM_ROW(64, 2, 2, 6),
+    STREAM_ROW(128, 2, 2, 4), STREAM_ROW(192, 2, 1, 6), STREAM_ROW(256, 2, 1, 5)};
+
+static size_t workspace(const struct problem *problem, int64_t images)
+{
+    return stream_x_bytes(problem, images, 2);
+}
+
+static enum status prepare(struct variant_context *context, struct error *error)
+{
+    return stream_prepare(context, table, sizeof table / sizeof *table, kScaleX, error);
+}
+
+static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
+                          int64_t images, cudaStream_t stream, struct error *error)
+{
+    return stream_launch(context, d_x, d_y, images, stream, kScaleX, error);
+}
+
+const struct variant_ops variant_stream_fp16x3 = {
+    .info = VARIANT_INFO(stream_fp16x3),
+    .supports = stream_supports,
+    .workspace = workspace,
+    .prepare = prepare,
+    .launch = launch,
+    .release = stream_release,
+};
