@@ -8,8 +8,8 @@
 #include "gpu/choice.cuh"
 
 static const struct variant_ops *const preference[] = {
-    &variant_cudnn_post_conv_tf32,
-    &variant_fused_fp32,
+    &variant_fused_fp16,   &variant_stream_fp16,   &variant_cudnn_post_conv_tf32,
+    &variant_fused_fp16x3, &variant_stream_fp16x3, &variant_fused_fp32,
     &variant_post_conv,
 };
 static const struct choice_list list = {preference, sizeof preference / sizeof *preference, true};

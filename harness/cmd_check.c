@@ -14,8 +14,7 @@
 /* Which of the known faults does the worst image show? Needs the whole input at once; where memory
  * does not hold it, the verdict stands without. */
 static enum status name_the_fault(const struct case_source *s, struct output_file *output,
-                                  const struct params *params, struct trial *t,
-                                  struct error *error)
+                                  const struct params *params, struct trial *t, struct error *error)
 {
     const struct problem *p = &s->problem;
     const int64_t n = t->report.worst.n;

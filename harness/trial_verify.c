@@ -248,9 +248,9 @@ static enum status name_the_fault(struct session *s, struct error *error)
     if (!t->report.has_worst || t->report.unwritten == t->report.compared)
         return STATUS_OK;
     const int64_t n = t->report.worst.n;
-    const enum status status =
-        attribute(&arena->problem, &params, arena->x, n,
-                  arena->y + n * problem_output_image(&arena->problem), ATTRIBUTION_SECONDS, &a, error);
+    const enum status status = attribute(&arena->problem, &params, arena->x, n,
+                                         arena->y + n * problem_output_image(&arena->problem),
+                                         ATTRIBUTION_SECONDS, &a, error);
     if (status == STATUS_OK)
         attribution_describe(&a, t->looks_like, sizeof t->looks_like);
     return status;
