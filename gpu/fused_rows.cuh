@@ -41,7 +41,7 @@
  *
  *     shared memory                         registers of a warpgroup, warp w, lane l,
  *     ring of x, fp16, of each stream       g = l / 4, t = l % 4; j = 2 residue + h:
- *     [channel / 8][3 rows][65][8]          d[4j + 0], d[4j + 1]: patch 16w + g, channel 8 (4h + t)
+ *     [channel / 8][2 rows][65][8]          d[4j + 0], d[4j + 1]: patch 16w + g, channel 8 (4h + t)
  *                                                           + residue, column phases 0 and 1, for
  *                                                           t > 1 in turned order
  *     weights, fp16, resident               d[4j + 2], d[4j + 3]: patch 16w + g + 8
@@ -66,12 +66,12 @@ constexpr int kColumns = 2 * kBlockChannels; /* of one row phase */
 constexpr int kStreams = 2;                  /* of a block */
 constexpr int kGroups = 2 * kStreams;        /* warpgroups that multiply */
 constexpr int kThreads = 128 * (kGroups + 1);
-constexpr int kRingRows = 3;
+constexpr int kRingRows = 2;
 constexpr int kSlots = 65; /* of a row in the ring: 64 patches and one more for the second tap */
 constexpr int kResidues = 8;
 constexpr int kStageLines = kBlockChannels / kResidues; /* channels in a stage */
 constexpr int kStagePitch = 272; /* floats a channel: up to 7 carried, 258 of the tile */
-constexpr int kStages = 2;       /* of each stream, for even and odd residues */
+constexpr int kStages = 3;       /* of each stream */
 constexpr int kBiasPitch = 20;   /* floats; a quad of lanes reads 16 bytes each without conflict */
 constexpr int kStreamBarriers = 2 * kRingRows + 2 * kStages;
 constexpr int kEdgeTiles = 64; /* tiles that one multiplication of the left edge serves */
@@ -139,10 +139,12 @@ static __device__ __forceinline__ uint32_t rows_pack(float a, float b, float sca
     return *(const uint32_t *)&h;
 }
 
-/* One warp: half the channels of the patch row of tile g into the ring's row `slot_row`. Returns
- * the largest magnitude, as bits. */
+/* One warp: half the channels of the patch row of tile g into the ring's row `slot_row`, once
+ * `done`, the barrier behind the last tile that read it, allows. Returns the largest magnitude, as
+ * bits. */
 static __device__ __forceinline__ uint32_t rows_fetch(const struct rows_args &args, uint32_t ring,
-                                                      int slot_row, int g, int half)
+                                                      int slot_row, int g, int half, uint32_t done,
+                                                      uint32_t done_parity)
 {
     const int lane = threadIdx.x & 31;
     const int first = half * (kChannelGroups / 2); /* group of eight channels */
@@ -168,6 +170,7 @@ static __device__ __forceinline__ uint32_t rows_fetch(const struct rows_args &ar
             value[1][q] = q < channels ? __ldg(x + q * plane + col[1]) : 0.0f;
         }
     }
+    barrier_wait(done, done_parity);
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -482,13 +485,13 @@ static __device__ __forceinline__ void global_store(float *to, const float4 &v)
 
 /* What a mover warp knows of its place. */
 struct rows_mover {
-    float *lines;      /* its stage */
+    float *stages;
     float *carry;      /* what the previous tile left, in the order of the columns */
     float *column;     /* column 0 of the tile, [row phase][own residue][line] */
     const float *edge; /* where that comes from */
     uint32_t ring;
     uint32_t full, done;     /* [ring row] */
-    uint32_t staged, stored; /* of its stage */
+    uint32_t staged, stored; /* [stage] */
     int begin, tiles, rank;
     int parity; /* of its residues; the half of the channels of x */
 };
@@ -508,7 +511,7 @@ static __device__ __forceinline__ void column_load(const struct rows_mover &at, 
 static __device__ __forceinline__ void stage_store(const struct rows_args &args,
                                                    const struct rows_mover &at,
                                                    const struct rows_target &target, int i,
-                                                   int residue, uint32_t staged_parity)
+                                                   int residue, uint32_t use)
 {
     constexpr int kHalf = kStageLines / 2;
     const int lane = threadIdx.x & 31;
@@ -520,15 +523,17 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
     const int end = (offset + target.length) & ~7, rest = (offset + target.length) & 7;
     float *const y = target.y + (residue * args.output_plane - offset);
     float *const kept = at.carry + (residue * kStageLines + upper) * 8 + part;
-    float *const part_line = at.lines + upper * kStagePitch + part;
+    const uint32_t stage = use % kStages;
+    float *const lines = at.stages + stage * (kStageLines * kStagePitch);
+    float *const part_line = lines + upper * kStagePitch + part;
     const float before[2] = {kept[0], kept[kHalf * 8]};
 
-    barrier_wait(at.staged, staged_parity);
+    barrier_wait(at.staged + 8 * stage, use / kStages & 1);
     if (args.lead) {
         if (residue == at.parity && i % kEdgeTiles == 0)
             column_load(at, i); /* it was just computed */
         if (upper >= target.skip && upper < target.skip + target.rows)
-            at.lines[part * kStagePitch + offset + (upper - target.skip) * args.output_w] =
+            lines[part * kStagePitch + offset + (upper - target.skip) * args.output_w] =
                 at.column[upper * (kBlockChannels / 2) + residue / 2 * kStageLines + part];
     }
     if (target.joined_head && part < offset) {
@@ -539,7 +544,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
     const float tail[2] = {part_line[end], part_line[kHalf * kStagePitch + end]};
     if (target.inner &&
         channels == kBlockChannels) { /* whole sectors [0, end): 256 or 264 floats */
-        const float4 *from = (const float4 *)at.lines + lane;
+        const float4 *from = (const float4 *)lines + lane;
         float *to = y + 4 * lane;
 #pragma unroll
         for (int k = 0; k < 4; k++) {
@@ -556,7 +561,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
         if (end > 256 && lane < 2 * kStageLines) {
             const int line = lane >> 1, from_at = 256 + 4 * (lane & 1);
             global_store(y + line * line_step + from_at,
-                         *(const float4 *)(at.lines + line * kStagePitch + from_at));
+                         *(const float4 *)(lines + line * kStagePitch + from_at));
         }
         if (part < rest) {
             kept[0] = tail[0];
@@ -570,7 +575,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
 #pragma unroll 1
             for (int k = first + 4 * lane; k < end; k += 128)
                 global_store(y + line * line_step + k,
-                             *(const float4 *)(at.lines + line * kStagePitch + k));
+                             *(const float4 *)(lines + line * kStagePitch + k));
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int line = half * kHalf + upper;
@@ -584,7 +589,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
     }
     __syncwarp();
     if (lane == 0)
-        barrier_arrive(at.stored);
+        barrier_arrive(at.stored + 8 * stage);
 }
 
 /* A mover warp's life: the stages of one parity to y as they fill, half the channels of x into the
@@ -597,15 +602,14 @@ static __device__ void rows_move(const struct rows_args &args, const struct rows
     const int ahead = args.taps_h; /* entries beyond tile i's first, until the next to fetch */
     const int entries = at.tiles ? at.tiles + args.taps_h - 1 : 0;
     int slot_row = 0;
-    uint32_t done_parity = 1, staged_parity = 0;
+    uint32_t done_parity = 1, used = 0; /* stages before this tile */
 #pragma unroll 1
     for (int i = -ahead; i < at.tiles; i++) {
         if (i + ahead < entries) {          /* fetch, while there is nothing to store */
             const int g = at.begin + i + 1; /* the tile whose patch row it is */
             rows_prefetch(args, g + 1, at.parity, at.rank);
-            /* the last tile that read that row */
-            barrier_wait(at.done + 8 * slot_row, done_parity);
-            uint32_t largest = rows_fetch(args, at.ring, slot_row, g, at.parity);
+            uint32_t largest = rows_fetch(args, at.ring, slot_row, g, at.parity,
+                                          at.done + 8 * slot_row, done_parity);
             fence_proxy_async();
             __syncwarp();
             if (lane == 0)
@@ -625,10 +629,9 @@ static __device__ void rows_move(const struct rows_args &args, const struct rows
         if (args.lead && i % kEdgeTiles != 0)
             column_load(at, i);
 #pragma unroll 1
-        for (int residue = at.parity; residue < residues; residue += 2) {
-            stage_store(args, at, target, i, residue, staged_parity);
-            staged_parity ^= 1;
-        }
+        for (int residue = at.parity; residue < residues; residue += 2)
+            stage_store(args, at, target, i, residue, used + residue);
+        used += residues;
     }
 }
 
@@ -660,7 +663,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
 
     if (threadIdx.x == 0) {
         barrier_init(loaded, 1);
-        const int arrivals[kStreamBarriers] = {2, 2, 2, 8, 8, 8, 8, 8, 1, 1};
+        const int arrivals[kStreamBarriers] = {2, 2, 8, 8, 8, 8, 8, 1, 1, 1};
         for (int i = 0; i < kStreams * kStreamBarriers; i++)
             barrier_init(loaded + 8 + 8 * i, arrivals[i % kStreamBarriers]);
         for (int i = 0; i < kGroups * 4 * 2; i++)
@@ -697,15 +700,15 @@ static __global__ void __launch_bounds__(kThreads, 1)
     if (group == kGroups) {
         const int which = warp % 4 / kStreams;
         struct rows_mover at;
-        at.lines = stages + which * (kStageLines * kStagePitch);
+        at.stages = stages;
         at.carry = (float *)(shared + at_byte::carry) + s * kBlockChannels * 8;
         at.column = (float *)(shared + at_byte::column) + (s * 2 + which) * kBlockChannels;
         at.edge = edges;
         at.ring = base + at_byte::ring + s * at_byte::kRing;
         at.full = full;
         at.done = done;
-        at.staged = staged + 8 * which;
-        at.stored = stored + 8 * which;
+        at.staged = staged;
+        at.stored = stored;
         at.begin = begin;
         at.tiles = tiles;
         at.rank = rank;
@@ -727,7 +730,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
          * rows are in, and whether the left edge of these tiles is done. */
         uint32_t bits = 0;
         constexpr int kStageBit = 0, kRowBit = kStages, kEdgeBit = kStages + kRingRows;
-        int row = 0; /* the ring row of entry i */
+        int row = 0, stage = 0; /* the ring row of entry i, the next stage */
 #pragma unroll 1
         for (int i = 0, turn = 0; i < tiles; turn++) {
             float d[kColumns / 2], factor[4];
@@ -735,8 +738,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
             const int row_after = row == kRingRows - 1 ? 0 : row + 1;
             if (edge) {
 #pragma unroll
-                for (int stage = 0; stage < kStages; stage++) /* until they have been stored */
-                    barrier_wait(stored + 8 * stage, ~bits >> (kStageBit + stage) & 1);
+                for (int k = 0; k < kStages; k++) /* until they have been stored */
+                    barrier_wait(stored + 8 * k, ~bits >> (kStageBit + k) & 1);
                 const uint32_t strip = base + at_byte::stage + s * kStages * at_byte::kStage +
                                        phase * kChannelGroups * kSlots * 16;
                 edge_load(args, strip, begin + i);
@@ -780,7 +783,6 @@ static __global__ void __launch_bounds__(kThreads, 1)
                     sigmoids<kPairs>(out[0], d + 8 * residue, factor, b.x);
                     sigmoids<kPairs>(out[1], d + 8 * residue + 4, factor, b.y);
                     constexpr int kHalf = kStageLines / 2 * kStagePitch;
-                    const int stage = residue % kStages;
                     barrier_wait(stored + 8 * stage, ~bits >> (kStageBit + stage) & 1);
                     bits ^= 1u << (kStageBit + stage);
                     float *p = to + stage * (kStageLines * kStagePitch) +
@@ -802,6 +804,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
                     __syncwarp();
                     if (lane == 0)
                         barrier_arrive(staged + 8 * stage);
+                    stage = stage == kStages - 1 ? 0 : stage + 1;
                 }
             }
             i++;
