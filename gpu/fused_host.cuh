@@ -64,7 +64,7 @@ struct fused_shared {
     uint32_t *image_max;     /* [slice], then the repair kernel's count of finished blocks */
     float weight_scale;      /* 0: weights are not finite */
     float smallest, largest; /* max|x| of the images that the tensor cores may do */
-    bool pairs;              /* no 1 + exp(-z) can exceed 2^30 */
+    bool pairs;              /* no 1 + exp(-z) can exceed 2^60 */
 };
 
 static inline void fused_shared_release(struct fused_shared *shared)
@@ -101,7 +101,7 @@ static inline enum status fused_shared_prepare(struct fused_shared *shared,
         shared->pairs &= b == b;
         steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
     }
-    shared->pairs &= steepest * LOG2_E < 30.0f;
+    shared->pairs &= steepest * LOG2_E < 60.0f;
 
     CHECK(cudaMalloc(&shared->weights, packed * sizeof *shared->weights));
     CHECK(cudaMalloc(&shared->image_max, (slice + 1) * sizeof *shared->image_max));

@@ -419,18 +419,16 @@ static __device__ __forceinline__ void sigmoids(float (&out)[4], const float *d,
 #pragma unroll
     for (int i = 0; i < 4; i++)
         u[i] = 1.0f + fast_exp2(fmaf(d[i], factor[i], bias));
-    if (kPairs) { /* one reciprocal for four */
-        const float u01 = u[0] * u[1], u23 = u[2] * u[3];
-        const float r = fast_reciprocal(u01 * u23);
-        const float r01 = r * u23, r23 = r * u01;
-        out[0] = r01 * u[1];
-        out[1] = r01 * u[0];
-        out[2] = r23 * u[3];
-        out[3] = r23 * u[2];
-    } else {
 #pragma unroll
-        for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i += 2) {
+        if (kPairs) {
+            const float r = fast_reciprocal(u[i] * u[i + 1]);
+            out[i] = r * u[i + 1];
+            out[i + 1] = r * u[i];
+        } else {
             out[i] = fast_reciprocal(u[i]);
+            out[i + 1] = fast_reciprocal(u[i + 1]);
+        }
     }
 }
 
