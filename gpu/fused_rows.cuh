@@ -5,7 +5,7 @@
  *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
  *
  * x and y fp32 NCHW; products of fp16 operands scaled by powers of two, sums in fp32.
- * gpu/fused_fp16.cu tells what it measured and why it is built so.
+ * gpu/fused_rows.cu tells what it measured and why it is built so.
  *
  * Sub-pixel form. With u = o + padding, phase = u mod 2 and a = u div 2, output o is
  *

@@ -4,7 +4,7 @@
  *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
  *
  * x and y fp32 NCHW; products of fp16 operands scaled by powers of two, sums in fp32.
- * gpu/fused_fp16.cu tells what it measured and why it is built so; gpu/fused_geometry.h how pixels
+ * gpu/fused_tile.cu tells what it measured and why it is built so; gpu/fused_geometry.h how pixels
  * are numbered.
  *
  * A tile is 64 consecutive patches by one output row phase: 64 x 256 logits, the 256 columns being

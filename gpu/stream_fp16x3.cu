@@ -8,7 +8,8 @@
  * images whose largest |x| is within [0.0078, 512] are computed here; the others, and those with
  * NaN or infinities, in IEEE fp32.
  *
- * NOTE: not measured, nor run on a device yet. */
+ * H200, 2026-11-22: verify passed (300 random problems, data/suites/networks.txt, home); the home
+ * case in 1.66 ms, 3.0 x its floor. Not timed on other lines yet. */
 #include <stdio.h>
 
 #include "gpu/stream_plan.cuh"
