@@ -13,12 +13,12 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+#include "gpu/fp16_range.cuh"
 #include "gpu/fused_geometry.h"
 
 constexpr int kTilePixels = 64;   /* patches in a tile: the rows of the instruction */
 constexpr int kChannelGroups = 8; /* of eight input channels, those beyond the problem's zero */
 constexpr int kBarriers = 4;      /* of each kind: no more tiles than that are in work */
-constexpr uint32_t kSharedBytes = 227 * 1024;
 
 struct fused_args {
     const float *x;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
+#include "gpu/fp16_range.cuh"
 #include "gpu/fused_args.cuh"
 #include "gpu/fused_repair.cuh"
 #include "gpu/variant.h"
@@ -31,34 +32,6 @@ static inline struct fast_divisor fast_divisor_make(uint32_t divisor)
     return by;
 }
 
-/* Why the device can't run these kernels, or NULL. */
-static inline const char *fused_device_refusal(const struct cudaDeviceProp *device)
-{
-    if (device->major != 9 || device->minor != 0)
-        return "needs a Hopper GPU (compute capability 9.0)";
-    if (device->sharedMemPerBlockOptin < kSharedBytes)
-        return "needs 227 KiB of shared memory in a block";
-    return NULL;
-}
-
-/* The power of two that brings the largest weight into [2^14, 2^15), within fp16's range with room
- * for rounding; 0 where a weight is not finite. */
-static inline float weight_scale_of(const float *weight, int64_t count)
-{
-    float largest = 0.0f;
-    int exponent = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const float w = fabsf(weight[i]);
-        if (!isfinite(w))
-            return 0.0f;
-        largest = w > largest ? w : largest;
-    }
-    if (largest > 0.0f)
-        frexpf(largest, &exponent);
-    exponent = exponent < -80 ? -80 : exponent;
-    return ldexpf(1.0f, 15 - exponent);
-}
-
 struct fused_shared {
     __half *weights;
     uint32_t *image_max;     /* [slice], then the repair kernel's count of finished blocks */
@@ -73,9 +46,7 @@ static inline void fused_shared_release(struct fused_shared *shared)
     cudaFree(shared->image_max);
 }
 
-/* Allocates `packed` halves for the weights. x times x_scale must stay in fp16's range, and its
- * largest be far enough above fp16's smallest step: the step errs by 2^-25, to be at most 2^-24 of
- * the largest magnitude, 2^-25 where the operand is split in two parts. */
+/* Allocates `packed` halves for the weights. */
 static inline enum status fused_shared_prepare(struct fused_shared *shared,
                                                struct variant_context *context, size_t packed,
                                                float x_scale, int parts, struct error *error)
@@ -85,9 +56,9 @@ static inline enum status fused_shared_prepare(struct fused_shared *shared,
     const int64_t slice = larger(context->slice, 1);
     float steepest = -INFINITY;
 
-    shared->weight_scale = weight_scale_of(context->h_params.weight, problem_weight_count(p));
-    shared->smallest = (parts == 2 ? 1.0f : 0.5f) / x_scale;
-    shared->largest = 65504.0f / x_scale;
+    shared->weight_scale = fp16_weight_scale(context->h_params.weight, problem_weight_count(p));
+    shared->smallest = fp16_smallest(x_scale, parts);
+    shared->largest = fp16_largest(x_scale);
     if (shared->weight_scale > 0.0f) {
         snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
                  (double)shared->smallest, (double)shared->largest);

@@ -81,7 +81,7 @@ static bool fused_supports(const struct problem *p, const struct cudaDeviceProp 
                            char *reason, size_t reason_size)
 {
     struct fused_geometry g;
-    const char *why = fused_device_refusal(device);
+    const char *why = hopper_refusal(device);
     if (why)
         ;
     else if (p->stride_h != 2 || p->stride_w != 2)

@@ -69,7 +69,7 @@ static bool supports(const struct problem *p, const struct cudaDeviceProp *devic
                      size_t reason_size)
 {
     const int64_t lead = p->padding_w & 1;
-    const char *why = fused_device_refusal(device);
+    const char *why = hopper_refusal(device);
     if (why)
         ;
     else if (p->stride_h != 2 || p->stride_w != 2)

@@ -410,28 +410,6 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
         factor[i] *= -LOG2_E * args.scaling_factor;
 }
 
-/* Sigmoids of one step of the fragment; bias = -scale bias log2(e). */
-template <bool kPairs>
-static __device__ __forceinline__ void sigmoids(float (&out)[4], const float *d,
-                                                const float (&factor)[4], float bias)
-{
-    float u[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        u[i] = 1.0f + fast_exp2(fmaf(d[i], factor[i], bias));
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        if (kPairs) {
-            const float r = fast_reciprocal(u[i] * u[i + 1]);
-            out[i] = r * u[i + 1];
-            out[i + 1] = r * u[i];
-        } else {
-            out[i] = fast_reciprocal(u[i]);
-            out[i + 1] = fast_reciprocal(u[i + 1]);
-        }
-    }
-}
-
 /* ---- stores --------------------------------------------------------------------------------- */
 
 /* Where a tile lies in y: the block's first channel, the first row that exists. */

@@ -296,29 +296,6 @@ static __device__ __forceinline__ void combine(const float (&maximum)[4], const 
     }
 }
 
-/* Sigmoids of one step of the fragment: e[i] * factor[i] = -scale p log2(e), bias = -scale bias
- * log2(e). */
-template <bool kPairs>
-static __device__ __forceinline__ void sigmoids(float (&out)[4], const float *e,
-                                                const float (&factor)[4], float bias)
-{
-    float u[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        u[i] = 1.0f + fast_exp2(fmaf(e[i], factor[i], bias));
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        if (kPairs) {
-            const float r = fast_reciprocal(u[i] * u[i + 1]);
-            out[i] = r * u[i + 1];
-            out[i + 1] = r * u[i];
-        } else {
-            out[i] = fast_reciprocal(u[i]);
-            out[i + 1] = fast_reciprocal(u[i + 1]);
-        }
-    }
-}
-
 /* What a consumer warp knows of its place. */
 struct warp_place {
     const float *logit_bias, *sigmoid_bias;

@@ -9,11 +9,10 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
+#include "gpu/fp16_range.cuh"
 #include "gpu/stream_numbering.h"
 #include "gpu/stream_tile.cuh"
 #include "gpu/variant.h"
-
-constexpr uint32_t kStreamShared = 227 * 1024;
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
@@ -51,11 +50,9 @@ static bool stream_supports(const struct problem *p, const struct cudaDeviceProp
                             char *reason, size_t reason_size)
 {
     struct stream_geometry g;
-    const char *why = NULL;
-    if (device->major != 9 || device->minor != 0)
-        why = "needs a Hopper GPU (compute capability 9.0)";
-    else if (device->sharedMemPerBlockOptin < kStreamShared)
-        why = "needs 227 KiB of shared memory in a block";
+    const char *why = hopper_refusal(device);
+    if (why)
+        ;
     else if (p->groups != 1)
         why = "groups are not supported";
     else if (!(fabsf(p->scaling_factor) < 1e37f))
@@ -116,24 +113,6 @@ static __global__ void __launch_bounds__(256)
     }
 }
 
-/* The power of two that brings the largest weight into [2^14, 2^15), within fp16's range with room
- * for rounding; 0 where a weight is not finite. */
-static float stream_weight_scale(const float *weight, int64_t count)
-{
-    float largest = 0.0f;
-    int exponent = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const float w = fabsf(weight[i]);
-        if (!isfinite(w))
-            return 0.0f;
-        largest = w > largest ? w : largest;
-    }
-    if (largest > 0.0f)
-        frexpf(largest, &exponent);
-    exponent = exponent < -80 ? -80 : exponent;
-    return ldexpf(1.0f, 15 - exponent);
-}
-
 static void stream_release(struct variant_context *context)
 {
     struct stream_state *state = (struct stream_state *)context->state;
@@ -144,19 +123,6 @@ static void stream_release(struct variant_context *context)
     cudaFree(state->notes);
     free(state);
     context->state = NULL;
-}
-
-/* x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
- * step: the step errs by 2^-25, to be at most 2^-24 of the largest magnitude, 2^-25 where the
- * operand is split in two. */
-static float stream_largest(float x_scale)
-{
-    return 65504.0f / x_scale;
-}
-
-static float stream_smallest(float x_scale, int parts)
-{
-    return (parts == 2 ? 1.0f : 0.5f) / x_scale;
 }
 
 static enum status stream_prepare(struct variant_context *context,
@@ -191,7 +157,7 @@ static enum status stream_prepare(struct variant_context *context,
     if (!state->row)
         return error_set(error, STATUS_UNSUPPORTED, "no kernel of so many columns");
 
-    state->weight_scale = stream_weight_scale(context->h_params.weight, problem_weight_count(p));
+    state->weight_scale = fp16_weight_scale(context->h_params.weight, problem_weight_count(p));
     {
         const int n = snprintf(context->note, sizeof context->note,
                                "%d x %d phases, %d blocks share channels, %d columns; ",
@@ -199,8 +165,8 @@ static enum status stream_prepare(struct variant_context *context,
         if (state->weight_scale > 0.0f)
             snprintf(context->note + n, sizeof context->note - n,
                      "images with max|x| outside [%g, %g] in fp32",
-                     (double)stream_smallest(x_scale, state->row->parts),
-                     (double)stream_largest(x_scale));
+                     (double)fp16_smallest(x_scale, state->row->parts),
+                     (double)fp16_largest(x_scale));
         else
             snprintf(context->note + n, sizeof context->note - n,
                      "weights are not finite: all in fp32");
@@ -258,8 +224,8 @@ static enum status stream_launch(struct variant_context *context, const float *d
     args.notes_images = state->notes_images;
     args.x_scale = x_scale;
     args.descale = LOG2_E / (x_scale * state->weight_scale);
-    args.smallest = stream_smallest(x_scale, state->row->parts);
-    args.largest = state->weight_scale > 0.0f ? stream_largest(x_scale) : -1.0f;
+    args.smallest = fp16_smallest(x_scale, state->row->parts);
+    args.largest = state->weight_scale > 0.0f ? fp16_largest(x_scale) : -1.0f;
     args.scaling_factor = p->scaling_factor;
 
     /* Each kernel's blocks may start while the last ones before it end; they wait for them where
