@@ -1,5 +1,5 @@
-/* What fp16 operands need: a Hopper GPU, and powers of two that bring both tensors into fp16's range
- * (internal to gpu/). */
+/* What fp16 operands need: a Hopper GPU, and powers of two that bring both tensors into fp16's
+ * range (internal to gpu/). */
 #ifndef ASSAY_GPU_FP16_RANGE_CUH
 #define ASSAY_GPU_FP16_RANGE_CUH
 
@@ -37,10 +37,10 @@ static inline float fp16_weight_scale(const float *weight, int64_t count)
     return ldexpf(1.0f, 15 - exponent);
 }
 
-/* Images whose largest |x| lies within [fp16_smallest, fp16_largest] keep the class's bound: x times
- * x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest step, which
- * errs by 2^-25, to be at most 2^-24 of the largest magnitude, 2^-25 where the operand is split in
- * two parts. */
+/* Images whose largest |x| lies within [fp16_smallest, fp16_largest] keep the class's bound: x
+ * times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
+ * step, which errs by 2^-25, to be at most 2^-24 of the largest magnitude, 2^-25 where the operand
+ * is split in two parts. */
 static inline float fp16_largest(float x_scale)
 {
     return 65504.0f / x_scale;

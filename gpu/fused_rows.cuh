@@ -23,9 +23,9 @@
  *
  *     16  products and epilogue: a warpgroup for each (stream, row phase), m64n128k16
  *      4  two for each stream. They take its results to y, in turn; and while the next tile's
- * products and softmax run and there is nothing to store, they fetch x, a row ahead: NCHW fp32, a
- *         lane a pixel, eight coalesced loads to a 16-byte store, which is the transposition and
- * the conversion at once
+ *         products and softmax run and there is nothing to store, they fetch x, a row ahead:
+ *         NCHW fp32, a lane a pixel, eight coalesced loads to a 16-byte store, which is the
+ *         transposition and the conversion at once
  *
  * The store. y's rows are 129 floats in the home case: none begins at a sector of 32 bytes, and a
  * sector that is written in two parts costs the L2 several times what a whole one does. So a tile
