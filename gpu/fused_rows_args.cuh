@@ -1,0 +1,128 @@
+/* What the parts of the fused row kernel share: sizes, arguments, shared memory, where a tile lies
+ * in x and in y (internal to gpu/; gpu/fused_rows.cuh has the whole picture). */
+#ifndef ASSAY_GPU_FUSED_ROWS_ARGS_CUH
+#define ASSAY_GPU_FUSED_ROWS_ARGS_CUH
+
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+#include "gpu/fused_args.cuh"
+
+constexpr int kBlockChannels = 64;
+constexpr int kColumns = 2 * kBlockChannels; /* of one row phase */
+constexpr int kStreams = 2;                  /* of a block */
+constexpr int kGroups = 2 * kStreams;        /* warpgroups that multiply */
+constexpr int kThreads = 128 * (kGroups + 1);
+constexpr int kRingRows = 2;
+constexpr int kSlots = 65; /* of a row in the ring: 64 patches and one more for the second tap */
+constexpr int kResidues = 8;
+constexpr int kStageLines = kBlockChannels / kResidues; /* channels in a stage */
+constexpr int kStagePitch = 272; /* floats a channel: up to 7 carried, 258 of the tile */
+constexpr int kStages = 3;       /* of each stream */
+constexpr int kBiasPitch = 20;   /* floats; a quad of lanes reads 16 bytes each without conflict */
+constexpr int kStreamBarriers = 2 * kRingRows + 2 * kStages;
+constexpr int kEdgeTiles = 64; /* tiles that one multiplication of the left edge serves */
+
+struct rows_args {
+    const float *x;
+    float *y;
+    const __half *weights; /* [block of the cluster][row phase][tap][k / 8][column][8] */
+    const float *conv_bias;
+    const float *bias;
+    float *edge;         /* [stream][block of the cluster][kEdgeTiles][row phase][kBlockChannels] */
+    uint32_t *image_max; /* [images], bits of the largest |x| */
+    float x_scale;       /* power of two */
+    float descale;       /* log2(e) / (x_scale * weight_scale) */
+    float scaling_factor;
+    int in_channels, out_channels, height, width, output_h, output_w;
+    int padding_h;
+    int taps_h, taps_w;
+    int lead;      /* 1: column 0 belongs to the patches (a, 0), the tile begins at column 1 */
+    int first_col; /* the column of x in slot 0 */
+    int tiles;     /* images * rows of patches */
+    struct fast_divisor divide_rows;
+    int64_t input_plane, output_plane;
+};
+
+/* Shared memory, in bytes from its start. */
+struct rows_layout {
+    static constexpr uint32_t kRing = kChannelGroups * kRingRows * kSlots * 16;
+    static constexpr uint32_t kStage = kStageLines * kStagePitch * 4;
+    static constexpr uint32_t weights = 0;
+    static constexpr uint32_t ring = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
+    static constexpr uint32_t stage = ring + kStreams * kRing;
+    static constexpr uint32_t carry = stage + kStreams * kStages * kStage;
+    static constexpr uint32_t column = carry + kStreams * kBlockChannels * 8 * 4;
+    static constexpr uint32_t exchange = column + kStreams * 2 * kBlockChannels * 4;
+    static constexpr uint32_t params = exchange + kGroups * 4 * 2 * 256;
+    static constexpr uint32_t barriers = params + 2 * 4 * kBiasPitch * 4;
+    static constexpr uint32_t total =
+        barriers + (1 + kStreams * 2 * (kRingRows + kStages) + kGroups * 4 * 2) * 8;
+};
+static_assert(rows_layout::total <= kSharedBytes, "shared memory");
+static_assert(2 * kChannelGroups * kSlots * 16 <= kStages * rows_layout::kStage,
+              "the edge's pixels, for each row phase");
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/* Where the pixels of tile g's patch row lie in x: false where they don't exist (zeros). */
+static __device__ __forceinline__ bool rows_find(const struct rows_args &args, int g, int &image,
+                                                 int &row)
+{
+    image = (int)fast_divide((uint32_t)max(g, 0), args.divide_rows);
+    row = g - image * (int)args.divide_rows.divisor;
+    return g >= 0 && g < args.tiles && row < args.height;
+}
+
+static __device__ __forceinline__ uint32_t rows_pack(float a, float b, float scale,
+                                                     uint32_t &largest)
+{
+    largest = max(largest, max(__float_as_uint(a) & 0x7fffffffu, __float_as_uint(b) & 0x7fffffffu));
+    const __half2 h = __floats2half2_rn(a * scale, b * scale);
+    return *(const uint32_t *)&h;
+}
+
+/* Where a tile lies in y: the block's first channel, the first row that exists. */
+struct rows_target {
+    float *y;
+    int skip;         /* 1: row phase 0 does not exist */
+    int rows;         /* that exist: 0, 1 or 2 */
+    int length;       /* outputs of a channel */
+    bool joined_head; /* the previous tile left the floats before the first */
+    bool joined_tail; /* the next tile takes the floats behind the last whole sector */
+    bool inner;       /* both, and two rows of at least 256 outputs */
+};
+
+static __device__ __forceinline__ struct rows_target
+rows_target_of(const struct rows_args &args, int begin, int tiles, int i, int rank)
+{
+    struct rows_target target;
+    const int rows = (int)args.divide_rows.divisor;
+    const int image = (int)fast_divide((uint32_t)(begin + i), args.divide_rows);
+    const int a = begin + i - image * rows;
+    const int first_row = 2 * a - args.padding_h;
+    target.skip = first_row < 0;
+    target.rows = max(0, min(2, args.output_h - first_row) - target.skip);
+    target.length = target.rows * args.output_w;
+    target.y = args.y +
+               ((int64_t)image * args.out_channels + rank * kBlockChannels) * args.output_plane +
+               (int64_t)(first_row + target.skip) * args.output_w;
+    target.joined_head = i > 0 && a > 0;
+    target.joined_tail = i + 1 < tiles && a + 1 < rows && first_row + 2 < args.output_h;
+    target.inner = target.joined_head && target.joined_tail && target.length >= 256;
+    return target;
+}
+
+/* The offset in a sector of a tile's outputs in the channels of a residue: eight planes are whole
+ * sectors. */
+static __device__ __forceinline__ int rows_offset(const struct rows_args &args,
+                                                  const struct rows_target &target, int residue)
+{
+    return (int)(((uint32_t)((uintptr_t)target.y >> 2) +
+                  (uint32_t)residue * (uint32_t)args.output_plane) &
+                 7);
+}
+
+#endif /* __CUDA_ARCH_FEAT_SM90_ALL */
+
+#endif
