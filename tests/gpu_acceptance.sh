@@ -40,11 +40,12 @@ for section in $sections; do
     large) # 2^31 outputs and a few more
         timeout 200 "$ASSAY" verify --impl "$own" mb1ic1ih16385iw16384oc2kh2sh2 ;;
     home)
-        timeout 200 "$ASSAY" bench --budget 1 --record "$records" --impl "$own,$cudnn" home \
-            home@mb1 ;;
+        # four rounds: each costs every variant a start, and brings several samples
+        timeout 280 "$ASSAY" bench --budget 1 --rounds 4 --record "$records" \
+            --impl "$own,$cudnn" home home@mb1 ;;
     networks)
-        timeout 300 "$ASSAY" bench --budget 0.3 --record "$records" --impl "$own,$cudnn" \
-            --suite "$root/data/suites/networks.txt" ;;
+        timeout 300 "$ASSAY" bench --budget 0.3 --rounds 4 --record "$records" \
+            --impl "$own,cudnn-post-conv-tf32" --suite "$root/data/suites/networks.txt" ;;
     sanitizer)
         for tool in memcheck racecheck initcheck synccheck; do
             timeout 60 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
