@@ -203,11 +203,9 @@ fi
 
 # ---- interrupted -----------------------------------------------------------------------------------
 
-for signal in INT TERM; do
-    set -m # background jobs do not ignore SIGINT then
-    "$assay" golden --out interrupted.h5 home@mb64 >/dev/null 2>&1 &
+for signal in INT TERM; do # a job in the background would inherit that SIGINT is ignored
+    env --default-signal=INT,TERM "$assay" golden --out interrupted.h5 home@mb64 >/dev/null 2>&1 &
     pid=$!
-    set +m
     for _ in $(seq 100); do
         [ -n "$(find . -name 'interrupted.h5*')" ] && break
         sleep 0.05
