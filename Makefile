@@ -3,6 +3,7 @@
 #   V=1      show the commands          DEBUG=1  -O0 -g
 #   CUDA=0   build without nvcc         ASAN=1   AddressSanitizer + UndefinedBehaviorSanitizer
 #   ARCH=    nvcc -gencode options      BUILD=   build folder (default build)
+#   CC=      another compiler, a cross one too (then PKG_CONFIG= its pkg-config, and CUDA=0)
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
@@ -16,20 +17,23 @@ say = @printf '  %-7s %s\n' '$(1)' '$(2)'
 
 NVCC ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA ?= $(if $(NVCC),1,0)
-MACHINE := $(shell uname -m)
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)) $(shell uname -m))
 have = $(shell printf '\#include <%s>\n' '$(1)' | $(CC) $(2) -E - >/dev/null 2>&1 && echo 1)
-pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
+PKG_CONFIG ?= pkg-config
+pc = $(shell $(PKG_CONFIG) $(1) $(2) 2>/dev/null)
+# An archive where the compiler looks for it, or nothing.
+archive = $(filter /%,$(shell $(CC) -print-file-name=$(1) 2>/dev/null))
 
-HDF5_PC := $(firstword $(foreach p,hdf5-serial hdf5,$(if $(shell pkg-config --exists $(p) && echo 1),$(p))))
+HDF5_PC := $(firstword $(foreach p,hdf5-serial hdf5,$(if $(shell $(PKG_CONFIG) --exists $(p) && echo 1),$(p))))
 HDF5_CFLAGS := $(if $(HDF5_PC),$(call pc,--cflags,$(HDF5_PC)),-I/usr/include/hdf5/serial)
 HDF5_LIBS := $(if $(HDF5_PC),$(call pc,--libs,$(HDF5_PC)),-lhdf5_serial)
 BLAS_CFLAGS := $(call pc,--cflags,openblas)
 BLAS_LIBS := $(or $(call pc,--libs,openblas),-lopenblas)
-BLAS_ARCHIVE := $(firstword $(wildcard /usr/lib/*/libopenblas.a))
+BLAS_ARCHIVE := $(call archive,libopenblas.a)
 
 # ---- folders and flags -----------------------------------------------------------------------------
 
-BUILD ?= build$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 0,$(CUDA)),/nocuda)
+BUILD ?= build$(if $(filter-out $(shell uname -m),$(MACHINE)),/$(MACHINE))$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 0,$(CUDA)),/nocuda)
 OBJ := $(BUILD)/obj
 BIN := $(BUILD)/assay
 
@@ -45,7 +49,7 @@ CFLAGS += -std=c11 $(OPT) $(WARN) $(SAN) -fopenmp -ffp-contract=off -fno-math-er
 LDFLAGS += $(SAN) -fopenmp
 LDLIBS += $(HDF5_LIBS) $(BLAS_LIBS) -ljansson -lz -lm -ldl -lpthread
 # SLEEF is linked static where it can be, so that the binary runs where the library is not installed.
-SLEEF_LIBS := $(if $(wildcard /usr/lib/*/libsleef.a),-l:libsleef.a,-lsleef)
+SLEEF_LIBS := $(if $(call archive,libsleef.a),-l:libsleef.a,-lsleef)
 LDLIBS += $(SLEEF_LIBS)
 
 # ---- sources ---------------------------------------------------------------------------------------
