@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ref/blas_threads.h"
+
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
@@ -33,7 +35,7 @@ static double gemm_in_threads(int threads, int is_double)
 {
     const size_t size = is_double ? sizeof(double) : sizeof(float);
     double best = 0.0;
-    openblas_set_num_threads(1);
+    blas_set_threads(1);
     char *memory = malloc((size_t)threads * 3 * N * N * size);
     if (!memory)
         return 0.0;
@@ -73,14 +75,14 @@ static double sgemm_by_library(int threads)
     if (!a)
         return 0.0;
     fill(a, 3 * n * n);
-    openblas_set_num_threads(threads);
+    blas_set_threads(threads);
     for (int r = 0; r < REPEATS; r++) {
         const double start = omp_get_wtime();
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)n, (blasint)n, (blasint)n,
                     1.0f, a, (blasint)n, a + n * n, (blasint)n, 0.0f, a + 2 * n * n, (blasint)n);
         best = best_of(best, 2.0 * (double)(n * n * n) / (omp_get_wtime() - start) * 1e-9);
     }
-    openblas_set_num_threads(1);
+    blas_set_threads(1);
     free(a);
     return best;
 }
@@ -136,10 +138,13 @@ static void memory_rates(int threads, struct cpu_ceilings *ceilings)
 
 void cpu_ceilings_measure(int threads, struct cpu_ceilings *ceilings)
 {
+    const int callers = omp_get_max_threads();
     *ceilings = (struct cpu_ceilings){0};
+    omp_set_num_threads(threads); /* what an OpenBLAS built on OpenMP takes */
     ceilings->sgemm_gflops = best_of(gemm_in_threads(threads, 0), sgemm_by_library(threads));
     ceilings->dgemm_gflops = gemm_in_threads(threads, 1);
     memory_rates(threads, ceilings);
+    omp_set_num_threads(callers);
 }
 
 const char *blas_description(void)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ref/blas_threads.h"
 #include "ref/conv_transpose_gemm.h"
 #include "ref/subpixel.h"
 
@@ -76,7 +77,7 @@ enum status model_blas_create(struct model_blas **model, const struct problem *p
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     m->problem = *problem;
     m->params = *params;
-    openblas_set_num_threads(1);
+    blas_set_threads(1);
     enum status status = subpixel_init(&m->subpixel, problem, LOGIT_BUDGET, error);
     if (status == STATUS_OK) {
         m->class_count = m->subpixel.rows.count * m->subpixel.columns.count;
