@@ -18,9 +18,10 @@
  *
  * What bounds it: latency. No unit is busy for more than two thirds of the time, but registers and
  * shared memory hold only two streams, whose tiles are chains: products 2300 clocks, softmax and
- * the trade of sums 4000, eight stages of 500 to 900, some 13,000 in all where 5,200 would be the
- * floor. A warp's samples, one rung before: waiting for a stage or for x 18 %, for the products
- * 11 %, for special functions and shared memory 26 %, for the instruction before 16 %.
+ * the trade of sums 4000, eight stages of 500 to 900; with the waits some 14,000 a tile, where the
+ * byte floor is 7,900. A warp's samples at the rung of 0.568: waiting for a stage or for x 18 %,
+ * for the products 11 %, for special functions and shared memory 26 %, for the instruction before
+ * 16 %.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -43,8 +44,8 @@
  *     0.519   three stages instead of two, in the place of the third row of x (0.42).
  *     0.521   one reciprocal for four sigmoids instead of for two: not kept.
  *
- * Next: exponentials without the maximum where the sum stays in range (a tenth of the
- * instructions); a third stream, which wants 64 KB that the weights hold. */
+ * Next: exponentials without the maximum where the sum stays in range (one maximum and one
+ * subtraction an output less); a third stream, which wants 64 KB that the weights hold. */
 #include "gpu/fused_rows.cuh"
 
 #include <math.h>

@@ -71,7 +71,7 @@ static __device__ __forceinline__ void rows_prefetch(const struct rows_args &arg
             (row * args.width + col)));
 }
 
-/* Streaming and shared accesses by 16 bytes. */
+/* 16 bytes to y. NOTE: the compiler no longer knows that y is global, and would ask each time. */
 static __device__ __forceinline__ void global_store(float *to, const float4 &v)
 {
     asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),

@@ -2,7 +2,7 @@
 # What a GPU variant has to pass on a machine with a CUDA device, and the figures it is judged by, in
 # one go. usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]
 #
-# Sections, each bounded in time: golden random large home networks sanitizer peers cpu; all of them
+# Sections, each bounded in time: golden random rows large home networks sanitizer peers cpu; all of them
 # where none is named. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
 # measured, where the tree does not know it. Records are appended to RECORDS.jsonl; a line on standard
 # output for each section, and everything that was not a pass.
@@ -11,7 +11,7 @@ ASSAY=${ASSAY:-build/assay}
 root=$(cd "$(dirname "$0")/.." && pwd)
 records=${1:?usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]}
 shift
-sections=${*:-golden random large home networks sanitizer peers cpu}
+sections=${*:-golden random rows large home networks sanitizer peers cpu}
 variants() { # own | cudnn
     "$ASSAY" info --json | python3 -c "
 import json, sys
@@ -37,6 +37,14 @@ for section in $sections; do
     random) # 200 problems over all arguments and fills; cuDNN's search of engines takes long
         timeout 200 "$ASSAY" verify --random 200 --seed 7 --impl "$own" &&
             timeout 100 "$ASSAY" verify --random 25 --impl "$cudnn" ;;
+    rows) # a form of gpu-fused-fp16 that small problems don't reach; images in fp16's range and not
+        failed=
+        for fill in conditioned special; do
+            timeout 60 "$ASSAY" verify --repeat 3 --fill $fill --impl "$own" home@mb3 \
+                mb2ic64ih64oc64kh4sh2ph1 mb5ic20ih33iw60oc100kh3sh2ph1oph1 \
+                mb1ic3ih64iw57oc128kh2sh2ph1 || failed=1
+        done
+        [ -z "$failed" ] ;;
     large) # 2^31 outputs and a few more
         timeout 200 "$ASSAY" verify --impl "$own" mb1ic1ih16385iw16384oc2kh2sh2 ;;
     home)
