@@ -4,7 +4,9 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-from .chain_operator import DEFAULT, Direct, conv_transpose2d_softmax_sigmoid, five_steps, run
+from . import plan_cache
+from .chain_operator import DEFAULT, Direct, conv_transpose2d_softmax_sigmoid, run
+from .repeated_call import remembered
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NONE = lambda: None  # noqa: E731
@@ -97,11 +99,19 @@ class ModelNew(Model):
         if arithmetic not in (None, "fp32", "tf32"):
             raise ValueError(f"arithmetic must be 'fp32', 'tf32' or None, got {arithmetic!r}")
         self.arithmetic = arithmetic
+        self._calls = {}  # shape of x -> RepeatedCall
+
+    def __getstate__(self):  # copies and pickles make their own plans
+        return {**self.__dict__, "_calls": {}}
 
     def extra_repr(self):
         return f"scaling_factor={self.scaling_factor}, arithmetic={self.arithmetic!r}"
 
     def forward(self, x):
+        if not torch.compiler.is_compiling():
+            y = self._repeat(x)
+            if y is not None:
+                return y
         conv, bias = self.conv_transpose, self.bias
         weight, conv_bias, scaling_factor = conv.weight, conv.bias, self.scaling_factor
         kind = x.device.type
@@ -115,11 +125,7 @@ class ModelNew(Model):
             dtype, arithmetic = torch.float32, self.arithmetic or "tf32"
         if bias.dtype is not dtype:
             dtype = torch.promote_types(dtype, bias.dtype)
-        arguments = (
-            x,
-            weight,
-            conv_bias,
-            bias,
+        attributes = (
             conv.stride,
             conv.padding,
             conv.output_padding,
@@ -129,23 +135,59 @@ class ModelNew(Model):
             arithmetic,
             dtype,
         )
+        arguments = (x, weight, conv_bias, bias, *attributes)
         if torch.compiler.is_compiling():
             return conv_transpose2d_softmax_sigmoid(*arguments)
-        if _functorch_level() is not None or forward_ad._current_level >= 0:
+        if _is_transformed():
             return super().forward(x)  # vmap, jvp and the like have rules for the five calls only
         if _is_watched(x, weight):
             return conv_transpose2d_softmax_sigmoid(*arguments)
-        if torch.is_grad_enabled() and (
-            x.requires_grad
-            or weight.requires_grad
-            or bias.requires_grad
-            or (conv_bias is not None and conv_bias.requires_grad)
-        ):
-            if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
+        if _needs_gradient(x, weight, conv_bias, bias):
+            if capturing:
                 # A captured training step changes the parameters that a plan holds a copy of.
                 return super().forward(x)
-            return Direct.apply(*arguments)
-        return run(*arguments)
+            y = Direct.apply(run, *arguments)
+        else:
+            y = run(*arguments)
+        if x.is_cuda and not capturing and not autocast:
+            if len(self._calls) >= plan_cache.MAX_PLANS:
+                self._calls.clear()
+            call = remembered(
+                x, weight, conv_bias, bias, attributes, self.arithmetic, scaling_factor
+            )
+            if call is not None:
+                self._calls[x.shape] = call
+        return y
+
+    def _repeat(self, x):
+        """The result where an earlier call was like this one; else None."""
+        calls = self._calls
+        if not calls or type(x) is not torch.Tensor or _is_transformed():
+            return None
+        call, conv = calls.get(x.shape), self._modules.get("conv_transpose")
+        if call is None or conv is None:
+            return None
+        parameters = conv._parameters  # past Module.__getattr__: half a microsecond each
+        weight, conv_bias = parameters.get("weight"), parameters.get("bias")
+        bias = self._parameters.get("bias")
+        if (
+            weight is None
+            or bias is None
+            or (conv_bias is None and "bias" not in parameters)
+            or _is_watched(x, weight)
+            or torch.is_autocast_enabled("cuda")
+        ):
+            return None
+        plan = call.plan_if_same(
+            x, conv, weight, conv_bias, bias, self.scaling_factor, self.arithmetic
+        )
+        if plan is None:
+            return None
+        if _needs_gradient(x, weight, conv_bias, bias):
+            compute = lambda x, *_: call.run(plan, x)  # noqa: E731
+            return Direct.apply(compute, x, weight, conv_bias, bias, *call.attributes)
+        return call.run(plan, x)
 
 
 def _covered(x, weight, conv_bias, bias, scaling_factor, groups, autocast):
@@ -177,6 +219,19 @@ def _covered(x, weight, conv_bias, bias, scaling_factor, groups, autocast):
     return bias.numel() == 1 or (
         bias.numel() == out_channels and bias.dim() >= 3 and bias.shape[-3] == out_channels
     )
+
+
+def _needs_gradient(x, weight, conv_bias, bias):
+    return torch.is_grad_enabled() and (
+        x.requires_grad
+        or weight.requires_grad
+        or bias.requires_grad
+        or (conv_bias is not None and conv_bias.requires_grad)
+    )
+
+
+def _is_transformed():
+    return _functorch_level() is not None or forward_ad._current_level >= 0
 
 
 def _is_watched(x, weight):

@@ -12,8 +12,8 @@ capture and lives as long as they do; calls outside the graph get another plan.
 """
 
 import atexit
-import collections
 import ctypes
+import itertools
 import threading
 
 import torch
@@ -35,13 +35,17 @@ class Plan:
         self.storages = [p.untyped_storage()._weak_ref() for p in parameters]
         # Where versions are not counted (inference tensors), the values are kept and compared.
         self.snapshot = [p.clone() for p in parameters] if None in versions else None
+        self.cached = True  # False once it was evicted, replaced or captured
+        self.used = 0  # when last, see used()
         self.lock = threading.Lock()
         self.stream = None  # of the last run
         self.note = binding.library().assay_plan_note(handle).decode()
 
     def alive(self):
-        expired = torch.UntypedStorage._expired
-        return not any(expired(storage) for storage in self.storages)
+        for storage in self.storages:  # each call asks: no generator
+            if torch.UntypedStorage._expired(storage):
+                return False
+        return True
 
     def close(self):
         handle, self.handle = self.handle, None
@@ -61,15 +65,28 @@ class Plan:
             pass
 
 
-_plans = collections.OrderedDict()  # key -> Plan, the least recently used first
+_plans = {}  # key -> Plan
 _captured = {}  # key -> [Plan]: those that belong to CUDA graphs
 _lock = threading.RLock()
+_uses = itertools.count(1)
+
+
+def used(plan):
+    plan.used = next(_uses)
+
+
+def _take(key):
+    """Takes a plan out of the cache: from now on only who holds it may run it."""
+    plan = _plans.pop(key)
+    plan.cached = False
+    return plan
 
 
 def clear_plans():
     """Frees every plan, those of captured graphs too: the graphs must not be replayed again."""
     with _lock:
-        _plans.clear()
+        for key in list(_plans):
+            _take(key)
         _captured.clear()
 
 
@@ -91,11 +108,11 @@ def plans():
 def _sweep():
     """Frees plans whose parameters are gone, and the least recently used above MAX_PLANS."""
     for key in [key for key, plan in _plans.items() if not plan.alive()]:
-        del _plans[key]
+        _take(key)
     for key in [key for key, several in _captured.items() if not several[0].alive()]:
         del _captured[key]
     while len(_plans) >= MAX_PLANS:
-        _plans.popitem(last=False)
+        _take(min(_plans, key=lambda key: _plans[key].used))
 
 
 def _host_addresses(parameters):
@@ -193,12 +210,20 @@ def find(request):
         plan = _plans.get(key)
         if plan is not None:
             if _current(plan, request):
-                _plans.move_to_end(key)
+                used(plan)
                 return plan
-            del _plans[key], plan
+            del plan
+            _take(key)
         _sweep()
         plan = _plans[key] = _create_on_device(request)
+        used(plan)
         return plan
+
+
+def peek(request):
+    """The plan for a request where there is one, not looked at closer; else None."""
+    with _lock:
+        return _plans.get(request.key)
 
 
 def find_for_capture(request):
@@ -208,7 +233,7 @@ def find_for_capture(request):
     with _lock:
         plan = _plans.get(key)
         if plan is not None and _current(plan, request):
-            _captured.setdefault(key, []).append(_plans.pop(key))
+            _captured.setdefault(key, []).append(_take(key))
             return plan
         for plan in _captured.get(key, ()):
             if _current(plan, request):
