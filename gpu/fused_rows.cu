@@ -1,27 +1,26 @@
 /* Host side of the fused row kernel (gpu/fused_rows.cuh): what it covers, packing, launch. A form
  * of gpu-fused-fp16 (gpu/fused_fp16.cu), not a row of the variant table.
  *
- * Launch, home case: 66 clusters of two blocks, one a multiprocessor, of 640 threads; 96 registers;
- * 230,952 bytes of shared memory (weights 131,072, rings 33,280, stages 52,224). Then the repair
- * kernel, launched early and returning at once. The left edge costs one tile in 64.
+ * Launch, home case: 66 clusters of two blocks, one a multiprocessor, of 640 threads; 96 registers,
+ * none spilled; 227,928 bytes of shared memory (weights 131,072, rings 33,280, stages 52,224). Then
+ * the repair kernel, launched early and returning at once.
  *
  * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.286 ms at the
- * measured copy rate of 4282 GB/s. H200, 2026-11-22, CUDA events, two rotating pairs of buffers:
+ * measured copy rate of 4282 GB/s. H200, 2026-11-23, CUDA events, two rotating pairs of buffers:
  *
- *     0.519 ms (1.81 x floor, 269 TFLOP/s) back to back, 0.542 ms among other kernels, where the
- *     power cap holds the clock; kernelbench and conditioned data alike
- *     largest error against fp64 8.9e-7 on kernelbench data; 0.61 of the class's bound at most
+ *     0.433 ms (1.51 x floor, 322 TFLOP/s) back to back, kernelbench and conditioned data alike
+ *     largest error against fp64 8.9e-7 on kernelbench data
  *     PyTorch beside it: eager tf32 8.00, torch.compile max-autotune tf32 1.54 ms
  *
- * ncu, --clock-control none, 507 us: issue slots 49 %, tensor pipe 29 %, L1 66 %, L2 61 %, DRAM
- * 52 %; 20 warps a multiprocessor.
+ * ncu, --clock-control none, 436 us at 1.76 GHz: issue slots 45 %, L1 60 %, L2 71 %, DRAM 60 %.
  *
- * What bounds it: latency. No unit is busy for more than two thirds of the time, but registers and
- * shared memory hold only two streams, whose tiles are chains: products 2300 clocks, softmax and
- * the trade of sums 4000, eight stages of 500 to 900; with the waits some 14,000 a tile, where the
- * byte floor is 7,900. A warp's samples at the rung of 0.568: waiting for a stage or for x 18 %,
- * for the products 11 %, for special functions and shared memory 26 %, for the instruction before
- * 16 %.
+ * What bounds it: the two storing warps. Of 10,300 clocks in which both streams advance a tile they
+ * spend 8,500 on 16 stages, some 140 instructions a pair at six clocks each, for they share their
+ * schedulers with the warps that compute; these wait for a stage in 7 % of their samples. By
+ * themselves a tile's products take 2,050 clocks, its exponentials and the trade of sums 1,600, its
+ * stages 250 each: 6,000 in all, half of what two streams have. The left edge costs 9 %: its pixels
+ * are 4 bytes of each sector, from all multiprocessors at once (25 us), and nothing is stored
+ * meanwhile.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -37,15 +36,33 @@
  *     0.930   no other warps: each fetches an eighth of x and stores one channel of a stage.
  *             Spilled again; a reload costs 500 clocks, for shared memory leaves the L1 28 KB.
  *     0.646   two movers a stream: x first, then stores; the others without spills (0.36).
- *     0.593   x between the stores.
- *     0.568   x first again, and asked of L2 a tile ahead; no spills (0.35). Without parts:
- * products 0.535, loads of x 0.527, stores 0.473. 0.549   column phases in turned order for half
- * the lanes: stores to a stage without bank conflicts; both halves of a row of x in flight at once.
- *     0.519   three stages instead of two, in the place of the third row of x (0.42).
- *     0.521   one reciprocal for four sigmoids instead of for two: not kept.
+ *     0.568   x first again, and asked of L2 a tile ahead (0.35).
+ *     0.549   column phases in turned order for half the lanes: stores to a stage without bank
+ *             conflicts; both halves of a row of x in flight at once.
+ *     0.514   three stages instead of two, in the place of the third row of x (0.42). Without
+ *             maximum, trade and sigmoids together it took 0.493, without stores 0.442: the
+ *             movers bound it, not the arithmetic. A trace showed both streams in step, all
+ *             multiplying at once and all storing at once.
+ *     0.534   no maximum; movers apart, two that load and two that store by copies, whose
+ *             operands are made uniform: a copy then takes 30 clocks (0.40). Copies reach the
+ *             copy rate from one warp alone.
+ *     0.541   turns at the stages, six for both streams (0.36). Now a load of column 0 held up
+ *             every fence behind it.
+ *     0.498   column 0 by a copy.
+ *     0.446   (traced) first and last tiles of an image by copies too: by stores, line after
+ *             line, they held up all.
+ *     0.563   the storing warps as a function, since the compiler spilled 20 registers of the
+ *             computing ones: generic addresses and arguments from memory. 0.458 once they were
+ *             shared addresses and registers.
+ *     0.482   two stages at a time: now stages take 250 clocks, and all wait for x.
+ *     0.440   x by 16 bytes a lane, 200 instructions a row instead of 560.
+ *     0.433   the storing warps' arithmetic in 32 bits and before a stage is full.
  *
- * Next: exponentials without the maximum where the sum stays in range (one maximum and one
- * subtraction an output less); a third stream, which wants 64 KB that the weights hold. */
+ *     Not kept: half of the sigmoids before the sums arrive (0.441); a third of x in flight across
+ *     rows (0.47); column 0 by mma.sync in the loading warps, which find the tensor cores busy
+ *     (0.51); the edge's pixels a row a tile, 16 tiles an edge (0.442).
+ *
+ * Next: fewer instructions in the storing warps, or more of them; the left edge. */
 #include "gpu/fused_rows.cuh"
 
 #include <math.h>
@@ -137,6 +154,7 @@ static rows_kernel_pointer kernel_of(int cluster, bool pairs)
 struct rows_state {
     struct fused_shared shared; /* first: what every form keeps */
     float *edge;
+    float origin; /* the largest finite conv_bias */
     int cluster, clusters;
 };
 
@@ -161,6 +179,12 @@ static enum status prepare(struct variant_context *context, struct error *error)
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     context->state = state;
     state->cluster = cluster_of(p);
+    state->origin = -INFINITY;
+    for (int64_t c = 0; c < p->out_channels; c++)
+        if (isfinite(context->h_params.conv_bias[c]))
+            state->origin = fmaxf(state->origin, context->h_params.conv_bias[c]);
+    if (state->origin == -INFINITY)
+        state->origin = 0.0f;
     state->clusters = context->multiprocessors / state->cluster;
     packed = (size_t)state->cluster * 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 8;
     if ((status = fused_shared_prepare(&state->shared, context, packed, kScaleX, 1, error)))
@@ -202,8 +226,10 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.edge = state->edge;
     args.image_max = state->shared.image_max;
     args.x_scale = kScaleX;
+    args.aligned = ((uintptr_t)d_x & 15) == 0 && p->width % 4 == 0;
     args.descale = LOG2_E / (kScaleX * state->shared.weight_scale);
     args.scaling_factor = p->scaling_factor;
+    args.origin = state->origin;
     args.in_channels = (int)p->in_channels;
     args.out_channels = (int)p->out_channels;
     args.height = (int)p->height;
@@ -223,6 +249,8 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.output_plane = (int64_t)args.output_h * args.output_w;
 
     clusters = state->clusters < args.tiles ? state->clusters : args.tiles;
+    args.tiles_each = args.tiles / clusters;
+    args.tiles_over = args.tiles % clusters;
     config.gridDim = dim3(clusters * state->cluster);
     config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = rows_layout::total;

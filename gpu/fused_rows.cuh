@@ -18,26 +18,30 @@
  * numbered g = image * rows + a.
  *
  * A block holds the weights of 64 output channels; a cluster of blocks covers them all and trades
- * each pixel's maximum and sum once a tile. A stream is a run of consecutive tiles; a block works
- * on two. Warps:
+ * each pixel's sum of exponentials once a tile. A stream is a run of consecutive tiles; a block
+ * works on two, half a tile apart: while one multiplies and takes exponentials the other has its
+ * turn at the stages. Warps:
  *
  *     16  products and epilogue: a warpgroup for each (stream, row phase), m64n128k16
- *      4  two for each stream. They take its results to y, in turn; and while the next tile's
- *         products and softmax run and there is nothing to store, they fetch x, a row ahead:
- *         NCHW fp32, a lane a pixel, eight coalesced loads to a 16-byte store, which is the
- *         transposition and the conversion at once
+ *      2  fetch x for both streams, a row ahead, half the channels each: NCHW fp32, 16 bytes of a
+ *         channel's row a lane, 16 channels at once, and out of the registers eight channels of a
+ *         pixel to a 16-byte store, which is the transposition and the conversion at once
+ *      2  take full stages to y, every other pair each, by bulk copies
+ *
+ * Softmax without a maximum: numerators are 2^logit as they are (less the largest conv_bias). A
+ * sum that leaves [2^-60, 2^120] refuses its image, which gpu/fused_repair.cuh computes again.
  *
  * The store. y's rows are 129 floats in the home case: none begins at a sector of 32 bytes, and a
  * sector that is written in two parts costs the L2 several times what a whole one does. So a tile
  * is laid out in shared memory as it will lie in y, eight channels at a time. Channels c and c + 8
- * have the same offset in a sector; a stage takes those of one residue. Whole sectors go out by 512
- * bytes an instruction; the floats behind the last whole sector are carried over to the stream's
+ * have the same offset in a sector; a stage takes those of one residue. Whole sectors go out by a
+ * copy of 1 KB a channel; the floats behind the last whole sector are carried over to the stream's
  * next tile, where they begin the first. Only where an image or a stream begins or ends is a sector
- * written in parts.
+ * written in parts. Six stages, in turn for both streams, keep the copies going all the time.
  *
  * The left edge. With padding 1 a row has 65 patches, the first with one output only, in column 0.
- * Before every 64 tiles a stream multiplies the patches (a, 0) of all of them as one more tile and
- * keeps column 0 in a scratch of device memory.
+ * Before every 64 tiles a stream multiplies the patches (a, 0) of all of them as one more tile, out
+ * of the empty stages, and keeps column 0 in a scratch of device memory.
  *
  *     shared memory                         registers of a warpgroup, warp w, lane l,
  *     ring of x, fp16, of each stream       g = l / 4, t = l % 4; j = 2 residue + h:
@@ -72,25 +76,16 @@ static __global__ void __launch_bounds__(kThreads, 1)
     float *sigmoid_bias = logit_bias + 4 * kBiasPitch;
     const uint32_t loaded = base + at_byte::barriers;
     const int rank = blockIdx.x % kCluster;
-    const int streams = gridDim.x / kCluster * kStreams;
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* known to be uniform */
-    const int group = warp / 4;
-    const int s = group < kGroups ? group / 2 : warp % kStreams, phase = group % 2;
-    const int64_t stream = (int64_t)(blockIdx.x / kCluster) * kStreams + s;
-    /* barriers of this stream, and of this warp */
-    const uint32_t full = loaded + 8 + s * kStreamBarriers * 8; /* [ring row] */
-    const uint32_t done = full + 8 * kRingRows;                 /* [ring row] */
-    const uint32_t staged = done + 8 * kRingRows;               /* [stage] */
-    const uint32_t stored = staged + 8 * kStages;               /* [stage] */
-    const uint32_t arrived = loaded + 8 + kStreams * kStreamBarriers * 8 + warp * 16;
 
     if (threadIdx.x == 0) {
         barrier_init(loaded, 1);
-        const int arrivals[kStreamBarriers] = {2, 2, 8, 8, 8, 8, 8, 1, 1, 1};
-        for (int i = 0; i < kStreams * kStreamBarriers; i++)
-            barrier_init(loaded + 8 + 8 * i, arrivals[i % kStreamBarriers]);
-        for (int i = 0; i < kGroups * 4 * 2; i++)
-            barrier_init(loaded + 8 + (kStreams * kStreamBarriers + i) * 8, 1);
+        for (uint32_t at = at_byte::full; at < at_byte::total; at += 8) {
+            const bool by_products = (at >= at_byte::done && at < at_byte::stored) ||
+                                     (at >= at_byte::turns && at < at_byte::asked);
+            const int warps = by_products ? 8 : at < at_byte::done ? 2 : 1;
+            barrier_init(base + at, at < at_byte::asked ? warps * kWarpArrivals : 1);
+        }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         fence_proxy_async();
         const uint32_t bytes = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
@@ -105,7 +100,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
         const int quad = i % 4, j = i / 4;
         const int c = rank * kBlockChannels + (j % 2 * 4 + quad) * kResidues + j / 2;
         const bool real = c < args.out_channels;
-        logit_bias[quad * kBiasPitch + j] = real ? args.conv_bias[c] * LOG2_E : -INFINITY;
+        logit_bias[quad * kBiasPitch + j] =
+            real ? (args.conv_bias[c] - args.origin) * LOG2_E : -INFINITY;
         sigmoid_bias[quad * kBiasPitch + j] =
             real ? -LOG2_E * (args.scaling_factor * args.bias[c]) : 0.0f;
     }
@@ -114,73 +110,84 @@ static __global__ void __launch_bounds__(kThreads, 1)
     if (kCluster > 1)
         asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 
-    const int begin = (int)(args.tiles * stream / streams);
-    const int tiles = (int)(args.tiles * (stream + 1) / streams) - begin;
+    /* the cluster's tiles: the first half are stream 0's, from `middle` on stream 1's */
+    const int cluster = blockIdx.x / kCluster;
+    const int first = args.tiles_each * cluster + min(cluster, args.tiles_over);
+    const int last = first + args.tiles_each + (cluster < args.tiles_over);
+    const int middle = first + (last - first + 1) / 2;
     const int channels = min(kBlockChannels, args.out_channels - rank * kBlockChannels);
-    float *stages = (float *)(shared + at_byte::stage + s * kStages * at_byte::kStage);
-    float *edges = args.edge + (stream * kCluster + rank) * (kEdgeTiles * 2 * kBlockChannels);
+    const int edge_stream = kCluster * kEdgeTiles * 2 * kBlockChannels;
+    float *edges =
+        args.edge + cluster * kStreams * edge_stream + rank * (kEdgeTiles * 2 * kBlockChannels);
 
-    if (group == kGroups) {
-        const int which = warp % 4 / kStreams;
+    if (warp >= kGroups * 4) {
         struct rows_mover at;
-        at.stages = stages;
-        at.carry = (float *)(shared + at_byte::carry) + s * kBlockChannels * 8;
-        at.column = (float *)(shared + at_byte::column) + (s * 2 + which) * kBlockChannels;
+        at.shared = shared;
         at.edge = edges;
-        at.ring = base + at_byte::ring + s * at_byte::kRing;
-        at.full = full;
-        at.done = done;
-        at.staged = staged;
-        at.stored = stored;
-        at.begin = begin;
-        at.tiles = tiles;
+        at.edge_stream = edge_stream;
+        at.first = first;
+        at.middle = middle;
+        at.last = last;
         at.rank = rank;
-        at.parity = which;
-        rows_move(args, at);
+        at.which = warp % 2;
+        if (warp % 4 < 2)
+            rows_load(args, at, kCluster);
+        else
+            rows_store(args, at);
     } else {
-        const int lane = threadIdx.x & 31, quad = lane & 3;
-        const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
+        const int group = warp / 4, s = group / 2, phase = group % 2;
+        const int begin = s ? middle : first;
+        const int tiles = s ? last - middle : middle - first;
         const uint32_t ring = base + at_byte::ring + s * at_byte::kRing;
         const uint32_t weights =
             base + at_byte::weights + phase * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
+        const uint32_t full = base + at_byte::full + s * kRingRows * 8;
+        const uint32_t done = base + at_byte::done + s * kRingRows * 8;
+        const uint32_t staged = base + at_byte::staged, stored = base + at_byte::stored;
+        const uint32_t arrived = base + at_byte::arrived + warp * 16;
+        float *const stages = (float *)(shared + at_byte::stage);
         const int residues = min(kResidues, channels);
-        const int turned = quad >> 1;
-        const int col = args.lead + 2 * patch + turned; /* of d[4j] */
-        const int other = 1 - 2 * turned;               /* from there to d[4j + 1]'s */
+        /* the other stream's turns at the stages: its tiles and left edges */
+        const int their_tiles = last - first - tiles;
+        const int turns_theirs =
+            their_tiles + (args.lead ? (their_tiles + kEdgeTiles - 1) / kEdgeTiles : 0);
 
-        barrier_wait(loaded, 0);
-        /* One register: the parity of how often each stage was filled, of the turns that the ring's
-         * rows are in, and whether the left edge of these tiles is done. */
-        uint32_t bits = 0;
-        constexpr int kStageBit = 0, kRowBit = kStages, kEdgeBit = kStages + kRingRows;
-        int row = 0, stage = 0; /* the ring row of entry i, the next stage */
+        if (!args.lead)
+            barrier_wait(loaded, 0);
+        uint32_t row_parities = 0; /* of the turns that the ring's rows are in */
+        int row = 0;               /* the ring row of entry i */
+        int turn = 0;              /* at the stages; the streams take turns, 0 first */
+        int trade = 0;             /* of sums with the other block */
+        const uint32_t our_turns = base + at_byte::turns + s * 8;
+        const uint32_t their_turns = base + at_byte::turns + (s ^ 1) * 8;
+        const uint32_t exchange = base + at_byte::exchange + warp * 256;
 #pragma unroll 1
-        for (int i = 0, turn = 0; i < tiles; turn++) {
+        for (int i = 0; i < tiles; i++) {
             float d[kColumns / 2], factor[4];
-            const bool edge = args.lead && i % kEdgeTiles == 0 && !(bits >> kEdgeBit & 1);
-            const int row_after = row == kRingRows - 1 ? 0 : row + 1;
-            if (edge) {
-#pragma unroll
-                for (int k = 0; k < kStages; k++) /* until they have been stored */
-                    barrier_wait(stored + 8 * k, ~bits >> (kStageBit + k) & 1);
-                const uint32_t strip = base + at_byte::stage + s * kStages * at_byte::kStage +
-                                       phase * kChannelGroups * kSlots * 16;
-                edge_load(args, strip, begin + i);
+            if (args.lead && i % kEdgeTiles == 0) {
+                /* the two edges follow each other, and have room beside each other */
+                if (s == 0)
+                    turn_wait(their_turns, turn - 1, turns_theirs);
+#pragma unroll 1
+                for (int k = 0; k < kStages; k++) { /* until all that was filled is stored */
+                    const int uses = (2 * i * residues + kStages - 1 - k) / kStages;
+                    barrier_wait(stored + 8 * k, (uses & 1) ^ 1);
+                }
+                const uint32_t strip = base + at_byte::stage + s * kChannelGroups * kSlots * 16;
+                edge_load(args, strip, begin + i, warp % 8);
                 fence_proxy_async();
-                asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
+                asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
+                barrier_wait(loaded, 0);
                 multiply_edge(d, args, weights, strip);
-            } else {
-                const int last = args.taps_h == 2 ? row_after : row;
-                barrier_wait(full + 8 * last, bits >> (kRowBit + last) & 1);
-                multiply(d, args, weights, ring, row, last);
-                wgmma_wait<0>();
-                if (lane == 0)
-                    barrier_arrive(done + 8 * row);
-            }
-            softmax<kCluster>(d, factor, args, logit_bias, base + at_byte::exchange + warp * 512,
-                              arrived, turn, rank);
-            if (edge) {
-                float *to = edges + (patch * 2 + phase) * kBlockChannels + quad;
+                if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived, trade++,
+                                       rank)) {
+                    const int refused = begin + i + 16 * (warp & 3) + (lane_here() >> 2);
+                    image_refuse(args, refused);
+                    image_refuse(args, refused + 8);
+                }
+                const int lane = lane_here(), quad = lane & 3;
+                const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
+                float *to = edges + s * edge_stream + (patch * 2 + phase) * kBlockChannels + quad;
 #pragma unroll
                 for (int j = 0; j < kColumns / 8; j++) {
                     float out[4];
@@ -188,51 +195,91 @@ static __global__ void __launch_bounds__(kThreads, 1)
                     to[4 * j] = quad < 2 ? out[1] : out[0];
                     to[16 * kBlockChannels + 4 * j] = quad < 2 ? out[3] : out[2];
                 }
-                bits |= 1u << kEdgeBit;
+                fence_proxy_async_global();
                 /* both row phases are done with the strips, and the scratch is written */
-                asm volatile("bar.sync %0, 256;" ::"r"(1 + kGroups + s) : "memory");
-                continue;
+                asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
+                barrier_arrive_warp(our_turns);
+                turn++;
             }
+
+            const int row_after = row == kRingRows - 1 ? 0 : row + 1;
+            const int last_row = args.taps_h == 2 ? row_after : row;
+            barrier_wait(full + 8 * last_row, row_parities >> last_row & 1);
+            multiply(d, args, weights, ring, row, last_row);
+            wgmma_wait<0>();
+            barrier_arrive_warp(done + 8 * row);
+            row_parities ^= 1u << row;
+            row = row_after;
+            if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived, trade++, rank))
+                image_refuse(args, begin + i);
             const struct rows_target target = rows_target_of(args, begin, tiles, i, rank);
             const bool exists = phase >= target.skip && phase < target.skip + target.rows;
-            const int active = target.rows ? residues : 0;
+            const int lane = lane_here(), quad = lane & 3;
+            const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
+            const int turned = quad >> 1;
+            const int col = args.lead + 2 * patch + turned; /* of d[4j] */
+            const int other = 1 - 2 * turned;               /* from there to d[4j + 1]'s */
+            const float *bias = sigmoid_bias + quad * kBiasPitch;
             float *to = stages + quad * kStagePitch + (phase - target.skip) * args.output_w + col;
+            constexpr int kHalf = kStageLines / 2 * kStagePitch;
+            struct rows_stage stage = rows_stage_of((2 * i + s) * residues);
+            turn_wait(their_turns, turn - (s == 0), turns_theirs);
+            if (exists && residues == kResidues && args.output_w >= args.lead + 128) {
+                float out[2][8]; /* of one residue; the next, computed before its stage is free */
+                residue_sigmoids<kPairs>(out[0], d, factor, bias);
 #pragma unroll
-            for (int residue = 0; residue < kResidues; residue++) {
-                if (residue < active) {
-                    float out[2][4];
-                    const float2 b =
-                        *(const float2 *)(sigmoid_bias + quad * kBiasPitch + 2 * residue);
-                    sigmoids<kPairs>(out[0], d + 8 * residue, factor, b.x);
-                    sigmoids<kPairs>(out[1], d + 8 * residue + 4, factor, b.y);
-                    constexpr int kHalf = kStageLines / 2 * kStagePitch;
-                    barrier_wait(stored + 8 * stage, ~bits >> (kStageBit + stage) & 1);
-                    bits ^= 1u << (kStageBit + stage);
-                    float *p = to + stage * (kStageLines * kStagePitch) +
+                for (int residue = 0; residue < kResidues; residue++) {
+                    const uint32_t before = stored + 8 * stage.index, parity = stage.parity ^ 1;
+                    const bool free = barrier_test(before, parity);
+                    if (residue < kResidues - 1)
+                        residue_sigmoids<kPairs>(out[(residue + 1) & 1], d + 8 * (residue + 1),
+                                                 factor, bias + 2 * (residue + 1));
+                    if (!free)
+                        barrier_wait(before, parity);
+                    const float *v = out[residue & 1];
+                    float *p = to + stage.index * (kStageLines * kStagePitch) +
                                rows_offset(args, target, residue);
-                    if (exists) {
+                    float *q = p + other;
+#pragma unroll
+                    for (int h = 0; h < 2; h++) {
+                        p[h * kHalf] = v[4 * h];
+                        q[h * kHalf] = v[4 * h + 1];
+                        p[h * kHalf + 16] = v[4 * h + 2];
+                        q[h * kHalf + 16] = v[4 * h + 3];
+                    }
+                    barrier_arrive_warp(staged + 8 * stage.index);
+                    rows_stage_next(stage);
+                }
+            } else {
+#pragma unroll
+                for (int residue = 0; residue < kResidues; residue++) {
+                    if (residue < residues) {
+                        float v[8];
+                        if (exists)
+                            residue_sigmoids<kPairs>(v, d + 8 * residue, factor,
+                                                     bias + 2 * residue);
+                        barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
+                        float *p = to + stage.index * (kStageLines * kStagePitch) +
+                                   rows_offset(args, target, residue);
                         float *q = p + other;
 #pragma unroll
-                        for (int h = 0; h < 2; h++) {
+                        for (int h = 0; h < 2 && exists; h++) {
                             if (col < args.output_w)
-                                p[h * kHalf] = out[h][0];
+                                p[h * kHalf] = v[4 * h];
                             if (col + other < args.output_w)
-                                q[h * kHalf] = out[h][1];
+                                q[h * kHalf] = v[4 * h + 1];
                             if (col + 16 < args.output_w)
-                                p[h * kHalf + 16] = out[h][2];
+                                p[h * kHalf + 16] = v[4 * h + 2];
                             if (col + other + 16 < args.output_w)
-                                q[h * kHalf + 16] = out[h][3];
+                                q[h * kHalf + 16] = v[4 * h + 3];
                         }
+                        barrier_arrive_warp(staged + 8 * stage.index);
+                        rows_stage_next(stage);
                     }
-                    __syncwarp();
-                    if (lane == 0)
-                        barrier_arrive(staged + 8 * stage);
-                    stage = stage == kStages - 1 ? 0 : stage + 1;
                 }
             }
-            i++;
-            bits = (bits ^ 1u << (kRowBit + row)) & ~(1u << kEdgeBit);
-            row = row_after;
+            barrier_arrive_warp(our_turns);
+            turn++;
         }
     }
     /* a block's shared memory lives until its neighbour has sent */

@@ -18,10 +18,12 @@ constexpr int kSlots = 65; /* of a row in the ring: 64 patches and one more for 
 constexpr int kResidues = 8;
 constexpr int kStageLines = kBlockChannels / kResidues; /* channels in a stage */
 constexpr int kStagePitch = 272; /* floats a channel: up to 7 carried, 258 of the tile */
-constexpr int kStages = 3;       /* of each stream */
+constexpr int kStages = 6;       /* of a block; its streams fill them in turn */
 constexpr int kBiasPitch = 20;   /* floats; a quad of lanes reads 16 bytes each without conflict */
-constexpr int kStreamBarriers = 2 * kRingRows + 2 * kStages;
-constexpr int kEdgeTiles = 64; /* tiles that one multiplication of the left edge serves */
+constexpr int kEdgeTiles = 64;   /* tiles that one multiplication of the left edge serves */
+/* Sums of exponentials that need no maximum subtracted: terms that underflow are under 2^-66 of
+ * them, and reciprocals are normal numbers. */
+constexpr float kLeastSum = 0x1p-60f, kMostSum = 0x1p120f;
 
 struct rows_args {
     const float *x;
@@ -34,12 +36,15 @@ struct rows_args {
     float x_scale;       /* power of two */
     float descale;       /* log2(e) / (x_scale * weight_scale) */
     float scaling_factor;
+    float origin; /* taken off every logit: the largest conv_bias */
     int in_channels, out_channels, height, width, output_h, output_w;
     int padding_h;
     int taps_h, taps_w;
     int lead;      /* 1: column 0 belongs to the patches (a, 0), the tile begins at column 1 */
     int first_col; /* the column of x in slot 0 */
     int tiles;     /* images * rows of patches */
+    bool aligned;  /* x by 16 bytes at any row */
+    int tiles_each, tiles_over; /* a cluster's; clusters with one more */
     struct fast_divisor divide_rows;
     int64_t input_plane, output_plane;
 };
@@ -51,17 +56,24 @@ struct rows_layout {
     static constexpr uint32_t weights = 0;
     static constexpr uint32_t ring = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
     static constexpr uint32_t stage = ring + kStreams * kRing;
-    static constexpr uint32_t carry = stage + kStreams * kStages * kStage;
+    static constexpr uint32_t carry = stage + kStages * kStage;
     static constexpr uint32_t column = carry + kStreams * kBlockChannels * 8 * 4;
-    static constexpr uint32_t exchange = column + kStreams * 2 * kBlockChannels * 4;
-    static constexpr uint32_t params = exchange + kGroups * 4 * 2 * 256;
+    static constexpr uint32_t exchange = column + kStreams * 2 * kColumns * 4;
+    static constexpr uint32_t params = exchange + kGroups * 4 * 2 * 128;
     static constexpr uint32_t barriers = params + 2 * 4 * kBiasPitch * 4;
-    static constexpr uint32_t total =
-        barriers + (1 + kStreams * 2 * (kRingRows + kStages) + kGroups * 4 * 2) * 8;
+    /* barriers, 8 bytes each */
+    static constexpr uint32_t full = barriers + 8;                      /* [stream][ring row] */
+    static constexpr uint32_t done = full + kStreams * kRingRows * 8;   /* [stream][ring row] */
+    static constexpr uint32_t staged = done + kStreams * kRingRows * 8; /* [stage] */
+    static constexpr uint32_t stored = staged + kStages * 8;            /* [stage] */
+    static constexpr uint32_t turns = stored + kStages * 8;             /* [stream] */
+    static constexpr uint32_t asked = turns + kStreams * 8;             /* [stream][storer] */
+    static constexpr uint32_t arrived = asked + kStreams * 2 * 8;       /* [warp][2] */
+    static constexpr uint32_t total = arrived + kGroups * 4 * 2 * 8;
 };
 static_assert(rows_layout::total <= kSharedBytes, "shared memory");
 static_assert(2 * kChannelGroups * kSlots * 16 <= kStages * rows_layout::kStage,
-              "the edge's pixels, for each row phase");
+              "the edges' pixels, of each stream");
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -82,6 +94,26 @@ static __device__ __forceinline__ uint32_t rows_pack(float a, float b, float sca
     return *(const uint32_t *)&h;
 }
 
+/* A stage in the order in which the streams fill them: which, and the parity of how often before.
+ */
+struct rows_stage {
+    int index;
+    uint32_t parity;
+};
+
+/* Stage r of tile i of stream s is the (residues (2 i + s) + r)-th that the block fills. */
+static __device__ __forceinline__ struct rows_stage rows_stage_of(int number)
+{
+    return {number % kStages, (uint32_t)(number / kStages) & 1};
+}
+
+static __device__ __forceinline__ void rows_stage_next(struct rows_stage &stage)
+{
+    const bool last = stage.index == kStages - 1;
+    stage.index = last ? 0 : stage.index + 1;
+    stage.parity ^= last;
+}
+
 /* Where a tile lies in y: the block's first channel, the first row that exists. */
 struct rows_target {
     float *y;
@@ -90,7 +122,6 @@ struct rows_target {
     int length;       /* outputs of a channel */
     bool joined_head; /* the previous tile left the floats before the first */
     bool joined_tail; /* the next tile takes the floats behind the last whole sector */
-    bool inner;       /* both, and two rows of at least 256 outputs */
 };
 
 static __device__ __forceinline__ struct rows_target
@@ -109,7 +140,6 @@ rows_target_of(const struct rows_args &args, int begin, int tiles, int i, int ra
                (int64_t)(first_row + target.skip) * args.output_w;
     target.joined_head = i > 0 && a > 0;
     target.joined_tail = i + 1 < tiles && a + 1 < rows && first_row + 2 < args.output_h;
-    target.inner = target.joined_head && target.joined_tail && target.length >= 256;
     return target;
 }
 

@@ -1,5 +1,6 @@
-/* The fused row kernel's movers: x, NCHW fp32, into the ring, [channel / 8][row][slot][8] fp16;
- * full stages to y (internal to gpu/; gpu/fused_rows.cuh has the whole picture). */
+/* The fused row kernel's movers, four warps: two bring x, NCHW fp32, into the streams' rings,
+ * [channel / 8][row][slot][8] fp16; two take full stages to y (internal to gpu/;
+ * gpu/fused_rows.cuh has the whole picture). */
 #ifndef ASSAY_GPU_FUSED_ROWS_MOVER_CUH
 #define ASSAY_GPU_FUSED_ROWS_MOVER_CUH
 
@@ -8,226 +9,300 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* One warp: half the channels of the patch row of tile g into the ring's row `slot_row`, once
- * `done`, the barrier behind the last tile that read it, allows. Returns the largest magnitude, as
- * bits. */
-static __device__ __forceinline__ uint32_t rows_fetch(const struct rows_args &args, uint32_t ring,
-                                                      int slot_row, int g, int half, uint32_t done,
-                                                      uint32_t done_parity)
+/* What a mover warp knows of its place. */
+struct rows_mover {
+    uint8_t *shared;
+    const float *edge;       /* column 0 of tiles, [stream][tile][row phase][channel] */
+    int edge_stream;         /* floats from a stream's part of that to the next */
+    int first, middle, last; /* tiles: stream 0's, from `middle` on stream 1's */
+    int rank;
+    int which; /* 0 or 1: the half of x's channels, the pairs of residues 0 and 2 or 1 and 3 */
+};
+
+/* ---- x ---------------------------------------------------------------------------- */
+
+/* Eight channels of a pixel, scaled, to 16 bytes of the ring. `largest` of the magnitudes, as fp16;
+ * a NaN stays. */
+static __device__ __forceinline__ void pixel_store(uint32_t to, const float (&value)[8],
+                                                   float scale, bool real, __half2 &largest)
 {
-    const int lane = threadIdx.x & 31;
-    const int first = half * (kChannelGroups / 2); /* group of eight channels */
-    uint32_t largest = 0;
+    uint32_t packed[4];
+#pragma unroll
+    for (int q = 0; q < 4; q++) {
+        const __half2 h = __floats2half2_rn(value[2 * q] * scale, value[2 * q + 1] * scale);
+        largest = __hmax2_nan(largest, __habs2(h));
+        packed[q] = *(const uint32_t *)&h;
+    }
+    if (real)
+        shared_store(to, packed);
+}
+
+/* Half the channels of the patch row of tile g into the ring's row `slot_row`, once `done`, the
+ * barrier behind the last tile that read it, allows. Returns the largest magnitude, scaled. */
+static __device__ __forceinline__ __half2 load_half(const struct rows_args &args, uint32_t ring,
+                                                    int slot_row, int g, int half, uint32_t done,
+                                                    uint32_t done_parity)
+{
+    const int lane = lane_here();
+    __half2 largest = __float2half2_rn(0.0f);
     int image, row;
     const bool exists = rows_find(args, g, image, row);
-    const int channels = exists ? args.in_channels - first * 8 : 0;
+    const int channels = exists ? args.in_channels - half * 32 : 0;
     const int plane = (int)args.input_plane;
-    const float *x = args.x + ((int64_t)image * args.in_channels + first * 8) * args.input_plane +
+    const float *x = args.x + ((int64_t)image * args.in_channels + half * 32) * args.input_plane +
                      row * args.width;
-    const int col[2] = {min(lane, args.width - 1), min(lane + 32, args.width - 1)};
-    float value[2][32];
-    if (channels >= 32) {
+    constexpr uint32_t kGroup = kRingRows * kSlots * 16;
+    const uint32_t to = ring + half * 4 * kGroup + slot_row * kSlots * 16u;
+    if (channels >= 32 && args.aligned) { /* half a warp four columns of 16 channels each */
+        const int col = lane % 16 * 4, upper = lane / 16 * 2;
+        const float *from = x + upper * 8 * plane + min(col, args.width - 4);
+        float4 v[16];
 #pragma unroll
-        for (int q = 0; q < 32; q++) {
-            value[0][q] = __ldg(x + q * plane + col[0]);
-            value[1][q] = __ldg(x + q * plane + col[1]);
-        }
+        for (int q = 0; q < 16; q++)
+            v[q] = __ldg((const float4 *)(from + q * plane));
+        barrier_wait(done, done_parity);
+        const int slot = col - args.first_col;
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                float value[8];
+#pragma unroll
+                for (int q = 0; q < 8; q++)
+                    value[q] = k == 0   ? v[8 * i + q].x
+                               : k == 1 ? v[8 * i + q].y
+                               : k == 2 ? v[8 * i + q].z
+                                        : v[8 * i + q].w;
+                pixel_store(to + (upper + i) * kGroup + (slot + k) * 16, value, args.x_scale,
+                            slot + k >= 0 && slot + k < kSlots && col + k < args.width, largest);
+            }
     } else {
+        barrier_wait(done, done_parity);
+#pragma unroll 1
+        for (int unit = lane; unit < 4 * 64; unit += 32) { /* group of channels, column */
+            const int i = unit / 64, col = unit % 64, slot = col - args.first_col;
+            float value[8];
 #pragma unroll
-        for (int q = 0; q < 32; q++) {
-            value[0][q] = q < channels ? __ldg(x + q * plane + col[0]) : 0.0f;
-            value[1][q] = q < channels ? __ldg(x + q * plane + col[1]) : 0.0f;
+            for (int q = 0; q < 8; q++)
+                value[q] = 8 * i + q < channels && col < args.width
+                               ? __ldg(x + (8 * i + q) * plane + col)
+                               : 0.0f;
+            pixel_store(to + i * kGroup + slot * 16, value, args.x_scale,
+                        slot >= 0 && slot < kSlots && col < args.width, largest);
         }
     }
-    barrier_wait(done, done_parity);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int part = 0; part < 2; part++) { /* of the row */
-            const int slot = part * 32 + lane - args.first_col;
-            uint32_t packed[4];
-#pragma unroll
-            for (int q = 0; q < 4; q++)
-                packed[q] = rows_pack(value[part][8 * i + 2 * q], value[part][8 * i + 2 * q + 1],
-                                      args.x_scale, largest);
-            if (slot >= 0 && slot < kSlots && part * 32 + lane < args.width)
-                shared_store(ring + (((first + i) * kRingRows + slot_row) * kSlots + slot) * 16u,
-                             packed);
-        }
     return largest;
 }
 
-/* Half of a mover's part of the patch row of tile g to the L2, where rows_fetch() finds it a tile
- * later: beside so many writes a load from device memory takes 2 us and more. */
-static __device__ __forceinline__ void rows_prefetch(const struct rows_args &args, int g, int half,
-                                                     int rank)
+/* A warp's share of the patch row of tile g to the L2, where load_half() finds it a tile later:
+ * beside so many writes a load from device memory takes 2 us and more. */
+static __device__ __forceinline__ void prefetch_row(const struct rows_args &args, int g, int half,
+                                                    int rank, int blocks)
 {
-    const int lane = threadIdx.x & 31;
-    const int channel = half * 32 + rank % 2 * 16 + lane / 2, col = lane % 2 * 32;
+    const int lane = threadIdx.x & 31, col = lane % 2 * 32;
     int image, row;
-    if (rows_find(args, g, image, row) && channel < args.in_channels && col < args.width)
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(
-            args.x + ((int64_t)image * args.in_channels + channel) * args.input_plane +
-            (row * args.width + col)));
+    if (!rows_find(args, g, image, row) || col >= args.width)
+        return;
+    for (int k = rank * 16 + lane / 2; k < 32; k += blocks * 16)
+        if (half * 32 + k < args.in_channels)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(
+                args.x + ((int64_t)image * args.in_channels + half * 32 + k) * args.input_plane +
+                (row * args.width + col)));
 }
 
-/* 16 bytes to y. NOTE: the compiler no longer knows that y is global, and would ask each time. */
-static __device__ __forceinline__ void global_store(float *to, const float4 &v)
+/* A loading warp's life. Entry j of a stream's ring holds the patch row of its tile
+ * j - (taps_h - 1). */
+static __device__ __forceinline__ void rows_load(const struct rows_args &args,
+                                                 const struct rows_mover &at, int blocks)
 {
-    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),
-                 "f"(v.w)
-                 : "memory");
+    typedef struct rows_layout at_byte;
+    const uint32_t base = shared_address(at.shared);
+    int slot_row = 0;
+    uint32_t done_parity = 1;
+#pragma unroll 1
+    for (int entry = 0; entry < at.middle - at.first + args.taps_h - 1; entry++) {
+#pragma unroll 1
+        for (int s = 0; s < kStreams; s++) {
+            const int begin = s ? at.middle : at.first;
+            const int tiles = s ? at.last - at.middle : at.middle - at.first;
+            if (tiles == 0 || entry >= tiles + args.taps_h - 1)
+                continue;
+            const int g = begin + entry - (args.taps_h - 1);
+            const uint32_t barrier = (s * kRingRows + slot_row) * 8;
+            prefetch_row(args, g + 1, at.which, at.rank, blocks);
+            const __half2 most =
+                load_half(args, base + at_byte::ring + s * at_byte::kRing, slot_row, g, at.which,
+                          base + at_byte::done + barrier, done_parity);
+            fence_proxy_async();
+            barrier_arrive_warp(base + at_byte::full + barrier);
+            /* for gpu/fused_repair.cuh; of numbers that are not negative bits order as they do */
+            const float mine = __half2float(__hmax_nan(__low2half(most), __high2half(most)));
+            const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(mine / args.x_scale));
+            int image, row;
+            if (rows_find(args, g, image, row) && at.rank == 0 && (threadIdx.x & 31) == 0)
+                atomicMax(args.image_max + image, largest);
+        }
+        slot_row = slot_row == kRingRows - 1 ? 0 : slot_row + 1;
+        done_parity ^= slot_row == 0;
+    }
 }
 
-/* What a mover warp knows of its place. */
-struct rows_mover {
-    float *stages;
-    float *carry;      /* what the previous tile left, in the order of the columns */
-    float *column;     /* column 0 of the tile, [row phase][own residue][line] */
-    const float *edge; /* where that comes from */
-    uint32_t ring;
-    uint32_t full, done;     /* [ring row] */
-    uint32_t staged, stored; /* [stage] */
-    int begin, tiles, rank;
-    int parity; /* of its residues; the half of the channels of x */
-};
+/* ---- y ---------------------------------------------------------------------------- */
 
-/* Column 0 of tile i from the scratch to shared memory. */
-static __device__ __forceinline__ void column_load(const struct rows_mover &at, int i)
+/* Has column 0 of tile i of stream s brought from the scratch to `columns`, row phase by residue by
+ * line. By a copy: an ordinary load would hold up the next fence until it returns. */
+static __device__ __forceinline__ void column_ask(const struct rows_mover &at, int s, int i,
+                                                  uint32_t columns, uint32_t asked)
 {
-    const int lane = threadIdx.x & 31;
-    const float2 v =
-        __ldcg((const float2 *)(at.edge + ((i % kEdgeTiles) * 2 + lane / 16) * kBlockChannels +
-                                (2 * (lane % 16 / 4) + at.parity) * kStageLines + lane % 4 * 2));
-    ((float2 *)at.column)[lane] = v;
+    constexpr uint32_t kBytes = kColumns * 4;
+    fence_proxy_async();
     __syncwarp();
+    if ((threadIdx.x & 31) == 0) {
+        barrier_expect(asked, kBytes);
+        bulk_load(columns, at.edge + s * at.edge_stream + i % kEdgeTiles * kColumns, kBytes, asked);
+    }
 }
 
-/* One full stage to y. */
-static __device__ __forceinline__ void stage_store(const struct rows_args &args,
-                                                   const struct rows_mover &at,
-                                                   const struct rows_target &target, int i,
-                                                   int residue, uint32_t use)
+/* A storing warp's life: every other pair of stages, of the streams' tiles in turn. A function of
+ * its own, for the compiler runs out of registers when it allocates it with the rest; and it is
+ * these two warps' instructions, one after the other, that bound the kernel: all that can be is
+ * 32-bit, and known before a stage is full. */
+static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
+                                               const struct rows_mover &place)
 {
+    extern __shared__ __align__(128) uint8_t shared[];
+    typedef struct rows_layout at_byte;
     constexpr int kHalf = kStageLines / 2;
-    const int lane = threadIdx.x & 31;
+    constexpr int kStageFloats = kStageLines * kStagePitch;
+    const struct rows_args args = kernel_args; /* in registers */
+    const struct rows_mover at = place;
+    float *const floats = (float *)shared;
+    const uint32_t base = shared_address(shared);
+    const uint32_t staged = base + at_byte::staged, stored = base + at_byte::stored;
+    const int lane = lane_here();
     const int part = lane & 7;   /* a place in a sector, of lines lane / 8 and 4 + lane / 8 */
     const int upper = lane >> 3; /* such a line; for column 0, the row phase if < 2 */
+    const int lane_at = upper * kStagePitch + part;
+    const int plane = (int)args.output_plane;
     const int channels = min(kBlockChannels, args.out_channels - at.rank * kBlockChannels);
-    const int line_step = kResidues * (int)args.output_plane; /* from a line to the next, in y */
-    const int offset = rows_offset(args, target, residue);
-    const int end = (offset + target.length) & ~7, rest = (offset + target.length) & 7;
-    float *const y = target.y + (residue * args.output_plane - offset);
-    float *const kept = at.carry + (residue * kStageLines + upper) * 8 + part;
-    const uint32_t stage = use % kStages;
-    float *const lines = at.stages + stage * (kStageLines * kStagePitch);
-    float *const part_line = lines + upper * kStagePitch + part;
-    const float before[2] = {kept[0], kept[kHalf * 8]};
-
-    barrier_wait(at.staged + 8 * stage, use / kStages & 1);
-    if (args.lead) {
-        if (residue == at.parity && i % kEdgeTiles == 0)
-            column_load(at, i); /* it was just computed */
-        if (upper >= target.skip && upper < target.skip + target.rows)
-            lines[part * kStagePitch + offset + (upper - target.skip) * args.output_w] =
-                at.column[upper * (kBlockChannels / 2) + residue / 2 * kStageLines + part];
-    }
-    if (target.joined_head && part < offset) {
-        part_line[0] = before[0];
-        part_line[kHalf * kStagePitch] = before[1];
-    }
-    __syncwarp();
-    const float tail[2] = {part_line[end], part_line[kHalf * kStagePitch + end]};
-    if (target.inner &&
-        channels == kBlockChannels) { /* whole sectors [0, end): 256 or 264 floats */
-        const float4 *from = (const float4 *)lines + lane;
-        float *to = y + 4 * lane;
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const float4 *half_from = from + k % 2 * kHalf * (kStagePitch / 4) + k / 2 * 32;
-            float *half_to = to + k % 2 * kHalf * line_step + k / 2 * 128;
-            float4 v[kHalf];
-#pragma unroll
-            for (int line = 0; line < kHalf; line++)
-                v[line] = half_from[line * (kStagePitch / 4)];
-#pragma unroll
-            for (int line = 0; line < kHalf; line++)
-                global_store(half_to + line * line_step, v[line]);
-        }
-        if (end > 256 && lane < 2 * kStageLines) {
-            const int line = lane >> 1, from_at = 256 + 4 * (lane & 1);
-            global_store(y + line * line_step + from_at,
-                         *(const float4 *)(lines + line * kStagePitch + from_at));
-        }
-        if (part < rest) {
-            kept[0] = tail[0];
-            kept[kHalf * 8] = tail[1];
-        }
-    } else { /* the first or the last of an image or a stream, or not all channels */
-        const int used = (channels - residue + kResidues - 1) / kResidues; /* lines */
-        const int first = target.joined_head || offset == 0 ? 0 : 8;
+    const int residues = min(kResidues, channels); /* that have channels */
+    const bool columns_wanted = args.lead && 2 * at.which < residues;
+    /* Operands of copies go through shuffles: one that is not known to be uniform takes a loop. */
+    const int step = __shfl_sync(~0u, kResidues * plane, 0); /* from a line to the next, in y */
+    uint32_t asked_parities = 0;                             /* of each stream */
 #pragma unroll 1
-        for (int line = 0; line < used; line++)
+    for (int turn = 0; turn < at.last - at.first; turn++) {
+        const int i = turn / kStreams, s = turn % kStreams;
+        const int begin = s ? at.middle : at.first;
+        const int tiles = s ? at.last - at.middle : at.middle - at.first;
+        const struct rows_target target = rows_target_of(args, begin, tiles, i, at.rank);
+        const uint32_t columns = at_byte::column + (s * 2 + at.which) * kColumns * 4;
+        const uint32_t asked = base + at_byte::asked + (s * 2 + at.which) * 8;
+        if (columns_wanted) {
+            if (i % kEdgeTiles == 0) { /* it was just computed */
+                const struct rows_stage stage = rows_stage_of(turn * residues + 2 * at.which);
+                barrier_wait(staged + 8 * stage.index, stage.parity);
+                column_ask(at, s, i, base + columns, asked);
+            }
+            barrier_wait(asked, asked_parities >> s & 1);
+            asked_parities ^= 1u << s;
+        }
+        float *const y = (float *)__shfl_sync(~0u, (unsigned long long)target.y, 0);
+        const int begins_at = (int)((uintptr_t)target.y >> 2 & 7);
+        const bool joined = target.joined_head && target.joined_tail;
+        /* where this lane's value of column 0 goes, and comes from */
+        const bool column = args.lead && upper >= target.skip && upper < target.skip + target.rows;
+        const int column_to = part * kStagePitch + (upper - target.skip) * args.output_w;
+        const int column_from = columns / 4 + (upper & 1) * kBlockChannels + part;
+        const int carry = at_byte::carry / 4 + s * kBlockChannels * 8 + lane;
 #pragma unroll 1
-            for (int k = first + 4 * lane; k < end; k += 128)
-                global_store(y + line * line_step + k,
-                             *(const float4 *)(lines + line * kStagePitch + k));
+        for (int residue = 2 * at.which; residue < residues; residue += 4) {
+            const bool two = residue + 1 < residues;
+            struct rows_stage stage[2];
+            int lines[2], offset[2], end[2], rest[2], used[2]; /* of floats */
+            float before[2][2], tail[2][2], first_column[2];
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int line = half * kHalf + upper;
-            if (first && part >= offset && line < used)
-                y[line * line_step + part] = part_line[half * kHalf * kStagePitch];
-            if (part < rest && target.joined_tail)
-                kept[half * kHalf * 8] = tail[half];
-            else if (part < rest && line < used)
-                y[line * line_step + end + part] = tail[half];
-        }
-    }
-    __syncwarp();
-    if (lane == 0)
-        barrier_arrive(at.stored + 8 * stage);
-}
-
-/* A mover warp's life: the stages of one parity to y as they fill, half the channels of x into the
- * ring. Entry j of the ring holds the patch row of tile begin + j - (taps_h - 1). */
-static __device__ void rows_move(const struct rows_args &args, const struct rows_mover &at)
-{
-    const int lane = threadIdx.x & 31;
-    const int residues =
-        min(kResidues, args.out_channels - at.rank * kBlockChannels); /* that have channels */
-    const int ahead = args.taps_h; /* entries beyond tile i's first, until the next to fetch */
-    const int entries = at.tiles ? at.tiles + args.taps_h - 1 : 0;
-    int slot_row = 0;
-    uint32_t done_parity = 1, used = 0; /* stages before this tile */
+            for (int k = 0; k < 2; k++) {
+                stage[k] = rows_stage_of(turn * residues + residue + k);
+                lines[k] = at_byte::stage / 4 + stage[k].index * kStageFloats;
+                offset[k] = (begins_at + (residue + k) * plane) & 7;
+                end[k] = (offset[k] + target.length) & ~7; /* of whole sectors */
+                rest[k] = (offset[k] + target.length) & 7;
+                used[k] = (channels - (residue + k) + kResidues - 1) / kResidues; /* lines */
+                before[k][0] = floats[carry + (residue + k) * 64];
+                before[k][1] = floats[carry + (residue + k) * 64 + kHalf * 8];
+                first_column[k] = floats[column_from + (residue + k) * kStageLines];
+            }
+            barrier_wait(staged + 8 * stage[0].index, stage[0].parity);
+            if (two)
+                barrier_wait(staged + 8 * stage[1].index, stage[1].parity);
+            if (target.rows) {
+                int from[2], to[2], bytes[2];
+#pragma unroll
+                for (int k = 0; k < 2; k++) {
+                    if (column && (k == 0 || two))
+                        floats[lines[k] + column_to + offset[k]] = first_column[k];
+                    if (target.joined_head && part < offset[k] && (k == 0 || two)) {
+                        floats[lines[k] + lane_at] = before[k][0];
+                        floats[lines[k] + lane_at + kHalf * kStagePitch] = before[k][1];
+                    }
+                    const int first = target.joined_head || offset[k] == 0 ? 0 : 8;
+                    from[k] = __shfl_sync(~0u, lines[k] + first, 0);
+                    to[k] = __shfl_sync(~0u, (residue + k) * plane - offset[k] + first, 0);
+                    bytes[k] = __shfl_sync(~0u, (end[k] - first) * 4, 0);
+                }
+                __syncwarp();
+                fence_proxy_async();
+                if (lane == 0) {
+                    if (used[1] == kStageLines) { /* and used[0] */
+#pragma unroll
+                        for (int k = 0; k < 2; k++)
+#pragma unroll
+                            for (int line = 0; line < kStageLines; line++)
+                                bulk_store(y + to[k] + line * step,
+                                           base + from[k] * 4 + line * (kStagePitch * 4), bytes[k]);
+                    } else {
+#pragma unroll
+                        for (int k = 0; k < 2; k++)
 #pragma unroll 1
-    for (int i = -ahead; i < at.tiles; i++) {
-        if (i + ahead < entries) {          /* fetch, while there is nothing to store */
-            const int g = at.begin + i + 1; /* the tile whose patch row it is */
-            rows_prefetch(args, g + 1, at.parity, at.rank);
-            uint32_t largest = rows_fetch(args, at.ring, slot_row, g, at.parity,
-                                          at.done + 8 * slot_row, done_parity);
-            fence_proxy_async();
-            __syncwarp();
-            if (lane == 0)
-                barrier_arrive(at.full + 8 * slot_row);
-            largest = __reduce_max_sync(~0u, largest); /* for gpu/fused_repair.cuh */
-            int image, row;
-            if (rows_find(args, g, image, row) && at.rank == 0 && lane == 0)
-                atomicMax(args.image_max + image, largest);
-            slot_row = slot_row == kRingRows - 1 ? 0 : slot_row + 1;
-            done_parity ^= slot_row == 0;
+                            for (int line = 0; line < used[k]; line++)
+                                bulk_store(y + to[k] + line * step,
+                                           base + from[k] * 4 + line * (kStagePitch * 4), bytes[k]);
+                    }
+                    bulk_store_commit();
+                }
+#pragma unroll
+                for (int k = 0; k < 2; k++) {
+                    tail[k][0] = floats[lines[k] + lane_at + end[k]];
+                    tail[k][1] = floats[lines[k] + lane_at + end[k] + kHalf * kStagePitch];
+                    if (target.joined_tail && part < rest[k] && (k == 0 || two)) {
+                        floats[carry + (residue + k) * 64] = tail[k][0];
+                        floats[carry + (residue + k) * 64 + kHalf * 8] = tail[k][1];
+                    }
+                }
+                if (!joined) /* an image or a stream begins or ends: sectors in parts */
+#pragma unroll
+                    for (int k = 0; k < 2; k++)
+#pragma unroll
+                        for (int half = 0; half < 2; half++) {
+                            const int line = half * kHalf + upper;
+                            float *const sector = target.y + (int64_t)line * kResidues * plane +
+                                                  ((residue + k) * plane - offset[k] + part);
+                            if (!target.joined_head && offset[k] != 0 && part >= offset[k] &&
+                                line < used[k])
+                                sector[0] = floats[lines[k] + lane_at + half * kHalf * kStagePitch];
+                            if (!target.joined_tail && part < rest[k] && line < used[k])
+                                sector[end[k]] = tail[k][half];
+                        }
+                if (lane == 0)
+                    bulk_store_wait_read();
+            }
+            barrier_arrive_warp(stored + 8 * stage[0].index);
+            if (two)
+                barrier_arrive_warp(stored + 8 * stage[1].index);
         }
-        if (i < 0)
-            continue;
-        const struct rows_target target = rows_target_of(args, at.begin, at.tiles, i, at.rank);
-        if (target.rows == 0)
-            continue;
-        if (args.lead && i % kEdgeTiles != 0)
-            column_load(at, i);
-#pragma unroll 1
-        for (int residue = at.parity; residue < residues; residue += 2)
-            stage_store(args, at, target, i, residue, used + residue);
-        used += residues;
+        if (columns_wanted && i + 1 < tiles && (i + 1) % kEdgeTiles != 0)
+            column_ask(at, s, i + 1, base + columns, asked); /* it takes 1 us to come */
     }
 }
 

@@ -10,26 +10,40 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /* The pixels (a, 0) of the 65 patch rows from tile `g` - (taps_h - 1) on, into [channel / 8][65][8]
- * at `strip`. */
-static __device__ void edge_load(const struct rows_args &args, uint32_t strip, int g)
+ * at `strip`. By eight warps; `group` of eight channels is this warp's. */
+static __device__ __forceinline__ void edge_load(const struct rows_args &args, uint32_t strip,
+                                                 int g, int group)
 {
-    for (int unit = threadIdx.x & 127; unit < kChannelGroups * kSlots; unit += 128) {
-        const int plane = unit / kSlots, slot = unit % kSlots;
-        int image, row;
-        const bool exists = rows_find(args, g - (args.taps_h - 1) + slot, image, row);
-        const float *source = args.x +
-                              ((int64_t)image * args.in_channels + plane * 8) * args.input_plane +
-                              (int64_t)row * args.width;
-        uint32_t packed[4], ignored = 0;
-        float v[8];
+    const int lane = lane_here();
+    float v[2][8];
+    uint32_t ignored = 0;
+#pragma unroll 1
+    for (int first = 0; first < kSlots; first += 64) {
 #pragma unroll
-        for (int q = 0; q < 8; q++)
-            v[q] = exists && plane * 8 + q < args.in_channels ? __ldg(source + q * args.input_plane)
-                                                              : 0.0f;
+        for (int k = 0; k < 2; k++) {
+            int image, row;
+            const bool exists =
+                rows_find(args, g - (args.taps_h - 1) + first + 32 * k + lane, image, row) &&
+                first + 32 * k + lane < kSlots;
+            const float *x = args.x +
+                             ((int64_t)image * args.in_channels + group * 8) * args.input_plane +
+                             (int64_t)row * args.width;
 #pragma unroll
-        for (int q = 0; q < 4; q++)
-            packed[q] = rows_pack(v[2 * q], v[2 * q + 1], args.x_scale, ignored);
-        shared_store(strip + unit * 16u, packed);
+            for (int q = 0; q < 8; q++)
+                v[k][q] = exists && group * 8 + q < args.in_channels
+                              ? __ldg(x + q * args.input_plane)
+                              : 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const int slot = first + 32 * k + lane;
+            uint32_t packed[4];
+#pragma unroll
+            for (int q = 0; q < 4; q++)
+                packed[q] = rows_pack(v[k][2 * q], v[k][2 * q + 1], args.x_scale, ignored);
+            if (slot < kSlots)
+                shared_store(strip + (group * kSlots + slot) * 16u, packed);
+        }
     }
 }
 
@@ -97,71 +111,55 @@ static __device__ __forceinline__ void multiply_edge(float (&d)[kColumns / 2],
     wgmma_wait<0>();
 }
 
-/* Softmax's (maximum, sum) over this block's channels -> over all channels. A quad of lanes holds
- * four values of row g, (patch, column phase); lane t sends the t-th to the other block of the
- * cluster. On return factor[i] = 2^(own maximum - common maximum) / common sum. */
+/* Sums over this block's channels -> over all channels. A quad of lanes holds four values of row g,
+ * (patch, column phase); lane t sends the t-th to the other block of the cluster. */
 template <int kCluster>
-static __device__ __forceinline__ void combine(const float (&maximum)[4], const float (&sum)[4],
-                                               float (&factor)[4], uint32_t exchange,
-                                               uint32_t arrived, int turn, int rank)
+static __device__ __forceinline__ void combine(float (&sum)[4], uint32_t exchange, uint32_t arrived,
+                                               int turn, int rank)
 {
-    if (kCluster == 1) {
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            factor[i] = __fdividef(1.0f, sum[i]);
+    if (kCluster == 1)
         return;
-    }
-    const int lane = threadIdx.x & 31, quad = lane & 3;
+    const int lane = lane_here(), quad = lane & 3;
     const bool high = quad & 2, odd = quad & 1;
     /* lanes of the turned order hold the t-th at t ^ 1 */
-    const float m = high ? (odd ? maximum[2] : maximum[3]) : (odd ? maximum[1] : maximum[0]);
-    const float s = high ? (odd ? sum[2] : sum[3]) : (odd ? sum[1] : sum[0]);
-    const uint32_t buffer = exchange + (turn & 1) * 256;
-    const uint32_t mine = arrived + (turn & 1) * 8;
-    uint32_t to, bar;
+    const float mine = high ? (odd ? sum[2] : sum[3]) : (odd ? sum[1] : sum[0]);
+    const uint32_t buffer = exchange + (turn & 1) * 128;
+    const uint32_t barrier = arrived + (turn & 1) * 8;
+    uint32_t to, to_barrier;
     asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                  : "=r"(to)
-                 : "r"(buffer + lane * 8), "r"(rank ^ 1));
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(bar) : "r"(mine), "r"(rank ^ 1));
+                 : "r"(buffer + lane * 4), "r"(rank ^ 1));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(to_barrier)
+                 : "r"(barrier), "r"(rank ^ 1));
     if (lane == 0)
-        barrier_expect(mine, 256);
-    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 "
-                 "[%0], {%1, %2}, [%3];" ::"r"(to),
-                 "f"(m), "f"(s), "r"(bar)
+        barrier_expect(barrier, 128);
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to),
+        "f"(mine), "r"(to_barrier)
+        : "memory");
+    barrier_wait(barrier, (turn >> 1) & 1);
+    float other[4];
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(other[0]), "=f"(other[1]), "=f"(other[2]), "=f"(other[3])
+                 : "r"(buffer + (lane >> 2) * 16)
                  : "memory");
-    barrier_wait(mine, (turn >> 1) & 1);
 #pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        float other[4]; /* maximum and sum of i, of i + 1 */
-        asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                     : "=f"(other[0]), "=f"(other[1]), "=f"(other[2]), "=f"(other[3])
-                     : "r"(buffer + (lane >> 2) * 32 + i * 8)
-                     : "memory");
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            const float their_maximum = high ? other[2 - 2 * k] : other[2 * k];
-            const float their_sum = high ? other[3 - 2 * k] : other[2 * k + 1];
-            const float common = fmaxf(maximum[i + k], their_maximum);
-            const float own = fast_exp2(maximum[i + k] - common);
-            const float theirs = fast_exp2(their_maximum - common);
-            factor[i + k] = __fdividef(own, fmaf(sum[i + k], own, their_sum * theirs));
-        }
-    }
+    for (int i = 0; i < 4; i++)
+        sum[i] += high ? other[i ^ 1] : other[i];
 }
 
 /* Logits, times log2(e) / (x_scale weight_scale) short of base 2 -> numerators of the softmax in d;
- * their factor, so that exp(-scale p) = 2^(factor d). */
+ * their factor, so that exp(-scale p) = 2^(factor d). No maximum is subtracted: false where a sum
+ * leaves the range in which none is needed. */
 template <int kCluster>
-static __device__ __forceinline__ void
+static __device__ __forceinline__ bool
 softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &args,
         const float *logit_bias, uint32_t exchange, uint32_t arrived, int turn, int rank)
 {
     constexpr int kSteps = kColumns / 8;
-    const int quad = threadIdx.x & 3;
-    float maximum[4], sum[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        maximum[i] = -INFINITY;
+    const int quad = lane_here() & 3;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int j = 0; j < kSteps; j += 4) {
         const float4 four = *(const float4 *)(logit_bias + quad * kBiasPitch + j);
@@ -170,49 +168,58 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
         for (int k = 0; k < 4; k++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                float &l = d[4 * (j + k) + i];
-                l = fmaf(l, args.descale, b[k]);
-                maximum[i] = fmaxf(maximum[i], l);
+                float &e = d[4 * (j + k) + i];
+                asm volatile("fma.rn.f32 %0, %0, %1, %2;\nex2.approx.ftz.f32 %0, %0;"
+                             : "+f"(e)
+                             : "f"(args.descale), "f"(b[k]));
+                sum[i] += e;
             }
         asm volatile("" ::: "memory"); /* no more biases at once: registers are short */
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        maximum[i] = fmaxf(maximum[i], __shfl_xor_sync(~0u, maximum[i], 1));
-    float origin[4];
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) { /* lanes of the other order */
-        const float a = __shfl_xor_sync(~0u, maximum[i + 1], 2);
-        const float b = __shfl_xor_sync(~0u, maximum[i], 2);
-        maximum[i] = fmaxf(maximum[i], a);
-        maximum[i + 1] = fmaxf(maximum[i + 1], b);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        origin[i] = kCluster == 1 ? maximum[i] : exponent_origin(maximum[i]);
-        sum[i] = 0.0f;
-    }
-#pragma unroll
-    for (int j = 0; j < kSteps; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            d[4 * j + i] = fast_exp2(d[4 * j + i] - origin[i]);
-            sum[i] += d[4 * j + i];
-        }
-#pragma unroll
-    for (int i = 0; i < 4; i++)
         sum[i] += __shfl_xor_sync(~0u, sum[i], 1);
 #pragma unroll
-    for (int i = 0; i < 4; i += 2) {
+    for (int i = 0; i < 4; i += 2) { /* lanes of the other order */
         const float a = __shfl_xor_sync(~0u, sum[i + 1], 2);
         const float b = __shfl_xor_sync(~0u, sum[i], 2);
         sum[i] += a;
         sum[i + 1] += b;
     }
-    combine<kCluster>(maximum, sum, factor, exchange, arrived, turn, rank);
+    combine<kCluster>(sum, exchange, arrived, turn, rank);
+    bool in_range = true;
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        factor[i] *= -LOG2_E * args.scaling_factor;
+    for (int i = 0; i < 4; i++) {
+        in_range &= sum[i] >= kLeastSum && sum[i] <= kMostSum;
+        factor[i] = __fdividef(-LOG2_E * args.scaling_factor, sum[i]);
+    }
+    return in_range;
+}
+
+/* The outputs of one residue: both halves of its lines. */
+template <bool kPairs>
+static __device__ __forceinline__ void residue_sigmoids(float (&out)[8], const float *e,
+                                                        const float (&factor)[4], const float *bias)
+{
+    const float2 b = *(const float2 *)bias;
+    float(&low)[4] = *(float(*)[4])out, (&high)[4] = *(float(*)[4])(out + 4);
+    sigmoids<kPairs>(low, e, factor, b.x);
+    sigmoids<kPairs>(high, e + 4, factor, b.y);
+}
+
+/* The image of tile g is to be computed again, by gpu/fused_repair.cuh. */
+static __device__ __forceinline__ void image_refuse(const struct rows_args &args, int g)
+{
+    if (g < args.tiles)
+        atomicMax(args.image_max + fast_divide((uint32_t)g, args.divide_rows),
+                  __float_as_uint(INFINITY));
+}
+
+/* Until the other stream has finished its turn of that number, if it has one. */
+static __device__ __forceinline__ void turn_wait(uint32_t their_turns, int number, int count)
+{
+    if (number >= 0 && number < count)
+        barrier_wait(their_turns, number & 1);
 }
 
 #endif /* __CUDA_ARCH_FEAT_SM90_ALL */

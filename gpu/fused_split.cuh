@@ -193,9 +193,7 @@ static __device__ __forceinline__ void produce(const struct fused_args &args, ui
         }
         if (t >= 0) {
             fence_proxy_async();
-            __syncwarp();
-            if (lane == 0)
-                barrier_arrive(full + 8 * (t % kBarriers));
+            barrier_arrive_warp(full + 8 * (t % kBarriers));
         }
         if (track_max) { /* the largest magnitude by image */
             uint32_t largest = 0;
@@ -434,8 +432,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < kBarriers; i++) {
-            barrier_init(full + 8 * i, 4);
-            barrier_init(done + 8 * i, 4);
+            barrier_init(full + 8 * i, 4 * kWarpArrivals);
+            barrier_init(done + 8 * i, 4 * kWarpArrivals);
         }
         barrier_init(loaded, 1);
         for (int i = 0; i < kConsumers * 4 * 2; i++)
@@ -480,8 +478,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             barrier_wait(full + 8 * (t % kBarriers), (t / kBarriers) & 1);
             multiply(d, g, base + layout.weights, base + layout.ring,
                      (uint32_t)(t * kTilePixels) % g.ring_slots, taps_h * g.taps_w);
-            if ((threadIdx.x & 31) == 0)
-                barrier_arrive(done + 8 * (t % kBarriers));
+            barrier_arrive_warp(done + 8 * (t % kBarriers));
             epilogue<kPairs>(d, args, at, turn, (uint32_t)((first_tile + t) * kTilePixels));
         }
     }

@@ -155,9 +155,7 @@ static __device__ __forceinline__ void produce(const struct fused_args &args, ui
         }
         if (t >= 0) {
             fence_proxy_async();
-            __syncwarp();
-            if (lane == 0)
-                barrier_arrive(full + 8 * (t % kBarriers));
+            barrier_arrive_warp(full + 8 * (t % kBarriers));
         }
     }
 }
@@ -346,8 +344,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < kBarriers; i++) {
-            barrier_init(full + 8 * i, 4);
-            barrier_init(done + 8 * i, 4);
+            barrier_init(full + 8 * i, 4 * kWarpArrivals);
+            barrier_init(done + 8 * i, 4 * kWarpArrivals);
         }
         barrier_init(loaded, 1);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -382,8 +380,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             barrier_wait(full + 8 * (t % kBarriers), (t / kBarriers) & 1);
             multiply(d, g, base + layout.weights, base + layout.ring,
                      (uint32_t)(t * kTilePixels) % g.ring_slots, taps_h);
-            if ((threadIdx.x & 31) == 0)
-                barrier_arrive(done + 8 * (t % kBarriers));
+            barrier_arrive_warp(done + 8 * (t % kBarriers));
             epilogue<kPairs>(d, args, logit_bias, sigmoid_bias, stage,
                              (uint32_t)((first_tile + t) * kTilePixels), phase_h);
         }

@@ -20,6 +20,16 @@
 
 #include <stdint.h>
 
+/* The thread's place in its warp, read where it stands: a compiler short of registers keeps no
+ * copy.
+ */
+static __device__ __forceinline__ int lane_here(void)
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
 static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
 {
     return (uint32_t)__cvta_generic_to_shared(pointer);
@@ -56,6 +66,12 @@ static __device__ __forceinline__ void wgmma_wait(void)
 static __device__ __forceinline__ void fence_proxy_async(void)
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/* Ordinary stores to device memory become visible to bulk copies. */
+static __device__ __forceinline__ void fence_proxy_async_global(void)
+{
+    asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
 /* The instruction, one specialisation for each N in use: start() sets d, run() adds to it or, with
@@ -125,11 +141,43 @@ static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/* For a whole warp, whose memory accesses so far it orders: one of its lanes arrives.
+ * compute-sanitizer's racecheck orders only what threads did that arrive themselves: for it
+ * (make sanitize-gpu) all of them do. */
+#ifdef ASSAY_RACECHECK
+constexpr int kWarpArrivals = 32;
+#else
+constexpr int kWarpArrivals = 1;
+#endif
+static __device__ __forceinline__ void barrier_arrive_warp(uint32_t barrier)
+{
+    __syncwarp();
+    if (kWarpArrivals == 32)
+        barrier_arrive(barrier);
+    else
+        asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\n"
+                     "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}\n" ::"r"(barrier)
+                     : "memory");
+}
+
 /* Arrives once and adds the bytes that asynchronous copies will bring. */
 static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                  : "memory");
+}
+
+/* Whether the phase of that parity is complete, after a short wait. */
+static __device__ __forceinline__ bool barrier_test(uint32_t barrier, uint32_t parity)
+{
+    uint32_t complete;
+    asm volatile("{\n.reg .pred p;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n}\n"
+                 : "=r"(complete)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+    return complete;
 }
 
 /* Returns once the phase of that parity is complete; at once where the parity is 1 and no phase is
@@ -154,6 +202,28 @@ static __device__ __forceinline__ void bulk_load(uint32_t destination, const voi
                  "[%0], [%1], %2, [%3];" ::"r"(destination),
                  "l"(source), "r"(bytes), "r"(barrier)
                  : "memory");
+}
+
+/* Contiguous bytes from shared to device memory, both at multiples of 16; counts in the calling
+ * thread's current group of copies. */
+static __device__ __forceinline__ void bulk_store(void *destination, uint32_t source,
+                                                  uint32_t bytes)
+{
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(destination),
+                 "r"(source), "r"(bytes)
+                 : "memory");
+}
+
+/* Ends the calling thread's group of copies. */
+static __device__ __forceinline__ void bulk_store_commit(void)
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+/* Returns once the calling thread's groups have read their source. */
+static __device__ __forceinline__ void bulk_store_wait_read(void)
+{
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 
 /* Registers a thread, from here to the end of the branch; a multiple of 8. */
