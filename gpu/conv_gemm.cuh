@@ -26,8 +26,8 @@
  * neighbours in a warp being neighbours in x; where the tap falls outside the input it reads
  * nothing and writes zeros. So weights must be finite: 0 * inf would be NaN; other weights go
  * through gpu/conv_direct.cuh. B is copied by 16-byte cp.async. STAGES - 1 slices are in flight; a
- * slice's copies are issued a few at a time between the steps of another's arithmetic, and the
- * first fragments of the next slice are read under the last step of this one.
+ * slice's copies are issued under the first step of another's arithmetic, and the first fragments
+ * of the next slice are read under the last step of this one.
  *
  * Sums start from conv_bias and go in order of taps, then channels, one FMA each: IEEE fp32. */
 #ifndef ASSAY_GPU_CONV_GEMM_CUH
@@ -38,11 +38,15 @@
 #include "gpu/conv_tables.h"
 
 /* WARPS_M x WARPS_N warps, (32 / LANES_N) x LANES_N lanes in each, TM x TN accumulators a thread:
- * pixels by channels every time. */
-template <int WARPS_M_, int WARPS_N_, int LANES_N_, int TM_, int TN_, int BK_, int STAGES_>
+ * pixels by channels every time. WHOLE: for problems without rests (one group, as many output
+ * channels as the tile is wide, input channels a multiple of BK), with fewer instructions. */
+template <int WARPS_M_, int WARPS_N_, int LANES_N_, int TM_, int TN_, int BK_, int STAGES_,
+          bool WHOLE_ = false>
 struct gemm_tile {
     static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, LANES_N = LANES_N_, TM = TM_,
                          TN = TN_, BK = BK_, STAGES = STAGES_;
+    static constexpr bool WHOLE = WHOLE_;
+    typedef gemm_tile<WARPS_M, WARPS_N, LANES_N, TM, TN, BK, STAGES, true> whole;
     static constexpr int WARPS = WARPS_M * WARPS_N, THREADS = 32 * WARPS, LANES_M = 32 / LANES_N;
     static constexpr int WARP_M = LANES_M * TM, WARP_N = LANES_N * TN;
     static constexpr int BM = WARPS_M * WARP_M, BN = WARPS_N * WARP_N;
@@ -53,15 +57,14 @@ struct gemm_tile {
     static constexpr int B_VECTORS = BN / 4;   /* 16-byte copies in a row of B */
     static constexpr int B_ROWS = THREADS / B_VECTORS; /* that one round of copies covers */
     static constexpr int B_COPIES = B_ROWS < BK ? BK / B_ROWS : 1;
-    static constexpr int COPY_STEPS = 4; /* steps between groups of copies */
     static constexpr int MIN_BLOCKS = (TM * TN > 64 ? 256 : 384) / THREADS;
 
     /* Output staging, one area for each warp: a row of pixels for each of 4 * LANES_N channels. */
     static constexpr int STAGE_ROWS = 4 * LANES_N, STAGE_PITCH = WARP_M + 8;
 
-    /* Shared memory, in floats: A [STAGES][BK][BM], B [STAGES][BK][BN]; afterwards the staging. */
-    static constexpr int A_SIZE = BK * BM, B_SIZE = BK * BN;
-    static constexpr int PIPELINE_SIZE = STAGES * (A_SIZE + B_SIZE);
+    /* Shared memory, in floats: STAGES of A [BK][BM], B [BK][BN]; afterwards the staging. */
+    static constexpr int A_SIZE = BK * BM, STAGE_SIZE = BK * (BM + BN);
+    static constexpr int PIPELINE_SIZE = STAGES * STAGE_SIZE;
     static constexpr int STAGING_SIZE = WARPS * STAGE_ROWS * STAGE_PITCH;
     static constexpr int SHARED_SIZE = PIPELINE_SIZE > STAGING_SIZE ? PIPELINE_SIZE : STAGING_SIZE;
     static constexpr int SHARED_BYTES = SHARED_SIZE * 4;
@@ -70,7 +73,7 @@ struct gemm_tile {
     static_assert(WARP_M % 32 == 0, "a warp writes 32 pixels at a time");
     static_assert(B_ROWS >= 1 && (B_ROWS > BK || BK % B_ROWS == 0), "B is copied in whole rounds");
     static_assert(K_STEP <= BK && BK % K_STEP == 0 && 16 % BK == 0, "slices divide the padding");
-    static_assert(BK % COPY_STEPS == 0, "fragments alternate, copies spread");
+    static_assert(BK % 2 == 0, "fragments alternate");
 };
 
 /* One residue pair and its pixels, flattened over (image, a, b). */
@@ -165,10 +168,17 @@ static __device__ __forceinline__ void loader_rows(gemm_loader<T> &l, const conv
 {
     const int left = args.group_in - l.channel - (int)threadIdx.x / T::BM; /* from the first row */
     const int rows = left <= 0 ? 0 : (left + T::K_STEP - 1) / T::K_STEP;
-    const unsigned mask = rows >= T::K_ROWS ? (1u << T::K_ROWS) - 1 : (1u << rows) - 1;
+    const unsigned mask = T::WHOLE || rows >= T::K_ROWS ? (1u << T::K_ROWS) - 1 : (1u << rows) - 1;
 #pragma unroll
     for (int i = 0; i < T::PIXELS; i++)
         l.rows[i] = l.inside[i] ? mask : 0;
+}
+
+/* From a row of B to the next. */
+template <class T>
+static __device__ __forceinline__ int b_pitch(const conv_args &args)
+{
+    return T::WHOLE ? T::BN : args.group_out_padded;
 }
 
 /* Moves to the first channels of tap (l.row, l.column). */
@@ -186,36 +196,33 @@ static __device__ __forceinline__ void loader_tap(gemm_loader<T> &l, const conv_
     }
     const int64_t block = ((int64_t)group * args.kernel_h + l.row) * args.kernel_w + l.column;
     l.weight = args.packed +
-               (block * args.group_in_padded + threadIdx.x / T::B_VECTORS) * args.group_out_padded +
+               (block * args.group_in_padded + threadIdx.x / T::B_VECTORS) * b_pitch<T>(args) +
                chunk * T::BN + threadIdx.x % T::B_VECTORS * 4;
     l.channel = 0;
     loader_rows<T>(l, args);
 }
 
-/* Starts the copies of the current slice that belong to step `step` of BK: a few every COPY_STEPS,
- * so that they spread over the arithmetic of a slice (each group costs the compiler's three empty
- * instructions between shared-memory loads and copies, so not one at a time). a_to and b_to are
- * this thread's first places in the stage. */
+/* Starts the copies of the current slice. a_to and b_to are this thread's first places in the
+ * stage. NOTE: all at once; spread over the arithmetic they cost more, since before copies the
+ * compiler puts three empty instructions, and schedules the fragments' loads late. */
 template <class T>
 static __device__ __forceinline__ void loader_copy(gemm_loader<T> &l, const conv_args &args,
-                                                   int step, unsigned a_to, unsigned b_to)
+                                                   unsigned a_to, unsigned b_to)
 {
 #pragma unroll
     for (int k = 0; k < T::K_ROWS; k++)
-        if (k * T::K_STEP / T::COPY_STEPS * T::COPY_STEPS == step)
 #pragma unroll
-            for (int i = 0; i < T::PIXELS; i++) {
-                copy_4_or_zero(a_to + (k * T::K_STEP * T::BM + i * T::THREADS) * 4, l.source[i],
-                               l.rows[i] & 1u << k);
-                l.source[i] += args.x_plane * T::K_STEP;
-            }
-#pragma unroll
-    for (int i = 0; i < T::B_COPIES; i++)
-        if (i * T::BK / T::B_COPIES / T::COPY_STEPS * T::COPY_STEPS == step) {
-            if (T::B_ROWS <= T::BK || threadIdx.x / T::B_VECTORS < T::BK)
-                copy_16(b_to + i * (T::THREADS * 16), l.weight);
-            l.weight += (int64_t)(T::B_ROWS < T::BK ? T::B_ROWS : T::BK) * args.group_out_padded;
+        for (int i = 0; i < T::PIXELS; i++) {
+            copy_4_or_zero(a_to + (k * T::K_STEP * T::BM + i * T::THREADS) * 4, l.source[i],
+                           T::WHOLE ? l.rows[i] : l.rows[i] & 1u << k);
+            l.source[i] += args.x_plane * T::K_STEP;
         }
+#pragma unroll
+    for (int i = 0; i < T::B_COPIES; i++) {
+        if (T::B_ROWS <= T::BK || threadIdx.x / T::B_VECTORS < T::BK)
+            copy_16(b_to + i * (T::THREADS * 16), l.weight);
+        l.weight += (int64_t)(T::B_ROWS < T::BK ? T::B_ROWS : T::BK) * b_pitch<T>(args);
+    }
 }
 
 /* Moves to the next slice. After the last, to one that copies zeros, and weights that exist. */
@@ -225,7 +232,7 @@ static __device__ __forceinline__ void loader_advance(gemm_loader<T> &l, const c
 {
     l.channel += T::BK;
     if (l.channel < args.group_in) {
-        if (l.channel + T::BK > args.group_in)
+        if (!T::WHOLE && l.channel + T::BK > args.group_in)
             loader_rows<T>(l, args);
         return;
     }
@@ -243,21 +250,45 @@ static __device__ __forceinline__ void loader_advance(gemm_loader<T> &l, const c
 #pragma unroll
     for (int i = 0; i < T::PIXELS; i++)
         l.rows[i] = 0;
-    l.weight = args.packed + (threadIdx.x / T::B_VECTORS) * args.group_out_padded + chunk * T::BN +
+    l.weight = args.packed + (threadIdx.x / T::B_VECTORS) * b_pitch<T>(args) + chunk * T::BN +
                threadIdx.x % T::B_VECTORS * 4;
 }
 
-/* A thread's k-th fragments of A and B. */
+/* A thread's fragments of A and B of one k, from shared addresses. */
 template <class T>
-static __device__ __forceinline__ void load_fragments(const float *a_from, const float *b_from,
+static __device__ __forceinline__ void load_fragments(const char *a_from, const char *b_from,
                                                       float (&a)[T::TM], float (&b)[T::TN])
 {
 #pragma unroll
     for (int i = 0; i < T::TM / 4; i++)
-        *(float4 *)&a[4 * i] = *(const float4 *)(a_from + i * T::LANES_M * 4);
+        *(float4 *)&a[4 * i] = *(const float4 *)(a_from + i * T::LANES_M * 16);
 #pragma unroll
     for (int j = 0; j < T::TN / 4; j++)
-        *(float4 *)&b[4 * j] = *(const float4 *)(b_from + j * T::LANES_N * 4);
+        *(float4 *)&b[4 * j] = *(const float4 *)(b_from + j * T::LANES_N * 16);
+}
+
+/* acc += a * b, down and up the pixels in turn, so that neighbours share an operand. NOTE: the
+ * order decides what ptxas makes of the accumulators: rows of channels make it move them about,
+ * which costs 3 %, by registers of one bank as it seems. */
+template <class T>
+static __device__ __forceinline__ void multiply(const float (&a)[T::TM], const float (&b)[T::TN],
+                                                float (&acc)[T::TM][T::TN])
+{
+#pragma unroll
+    for (int j = 0; j < T::TN; j++)
+#pragma unroll
+        for (int n = 0; n < T::TM; n++) {
+            const int i = j % 2 ? T::TM - 1 - n : n;
+            acc[i][j] = fmaf(a[i], b[j], acc[i][j]);
+        }
+}
+
+/* The stage after the one at byte `stage`. */
+template <class T>
+static __device__ __forceinline__ unsigned stage_after(unsigned stage)
+{
+    const unsigned bytes = T::PIPELINE_SIZE * 4, next = stage + T::STAGE_SIZE * 4;
+    return (bytes & (bytes - 1)) == 0 ? next & (bytes - 1) : next == bytes ? 0 : next;
 }
 
 /* The channel, in the group, of a thread's accumulator column j. */
@@ -268,6 +299,22 @@ static __device__ __forceinline__ int gemm_channel(int chunk, int j)
            lane_n<T>() * 4 + j % 4;
 }
 
+template <class T>
+static __device__ __forceinline__ void load_conv_bias(const conv_args &args, int group, int chunk,
+                                                      float (&acc)[T::TM][T::TN])
+{
+#pragma unroll
+    for (int j = 0; j < T::TN; j++) {
+        const int channel = gemm_channel<T>(chunk, j);
+        const float conv_bias = T::WHOLE || channel < args.group_out
+                                    ? args.conv_bias[group * args.group_out + channel]
+                                    : 0.0f;
+#pragma unroll
+        for (int i = 0; i < T::TM; i++)
+            acc[i][j] = conv_bias;
+    }
+}
+
 /* acc = the logits, conv_bias first, of pixels first_pixel .. + BM of the phase, and of channels
  * chunk * BN .. + BN of the group. All threads of the block call it; on return the shared memory is
  * free. `shared` is 16-byte aligned, T::SHARED_BYTES. */
@@ -276,25 +323,12 @@ static __device__ __forceinline__ void conv_gemm(const conv_args &args, const co
                                                  int64_t first_pixel, int group, int chunk,
                                                  float *shared, float (&acc)[T::TM][T::TN])
 {
-    float *const a_stages = shared, *const b_stages = shared + T::STAGES * T::A_SIZE;
-    const int warp = threadIdx.x / 32;
-    const float *const a_fragment = a_stages + warp / T::WARPS_N * T::WARP_M + lane_m<T>() * 4;
-    const float *const b_fragment = b_stages + warp % T::WARPS_N * T::WARP_N + lane_n<T>() * 4;
-
-#pragma unroll
-    for (int j = 0; j < T::TN; j++) {
-        const int channel = gemm_channel<T>(chunk, j);
-        const float conv_bias =
-            channel < args.group_out ? args.conv_bias[group * args.group_out + channel] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < T::TM; i++)
-            acc[i][j] = conv_bias;
-    }
-
     const int taps = (p.row_end - p.row_first) * (p.column_end - p.column_first);
     const int slices = taps * ((args.group_in + T::BK - 1) / T::BK);
-    if (slices == 0) /* stride > kernel: a phase that no tap reaches */
+    if (slices == 0) { /* stride > kernel: a phase that no tap reaches */
+        load_conv_bias<T>(args, group, chunk, acc);
         return;
+    }
 
     gemm_loader<T> l;
 #pragma unroll
@@ -313,51 +347,47 @@ static __device__ __forceinline__ void conv_gemm(const conv_args &args, const co
     l.column = p.column_first;
     loader_tap<T>(l, args, group, chunk);
 
-    const unsigned a_to = (unsigned)__cvta_generic_to_shared(
-        a_stages + threadIdx.x / T::BM * T::BM + threadIdx.x % T::BM);
-    const unsigned b_to = (unsigned)__cvta_generic_to_shared(b_stages + threadIdx.x * 4);
+    const unsigned a_to = (unsigned)__cvta_generic_to_shared(shared + threadIdx.x / T::BM * T::BM +
+                                                             threadIdx.x % T::BM);
+    const unsigned b_to = (unsigned)__cvta_generic_to_shared(shared + T::A_SIZE + threadIdx.x * 4);
 #pragma unroll 1
-    for (int s = 0; s < T::STAGES - 1; s++) {
-#pragma unroll
-        for (int k = 0; k < T::BK; k++)
-            loader_copy<T>(l, args, k, a_to + s * (T::A_SIZE * 4), b_to + s * (T::B_SIZE * 4));
-        loader_advance<T>(l, args, p, group, chunk);
+    for (unsigned s = 0; s < T::STAGES - 1; s++) {
+        loader_copy<T>(l, args, a_to + s * (T::STAGE_SIZE * 4), b_to + s * (T::STAGE_SIZE * 4));
         __pipeline_commit();
+        loader_advance<T>(l, args, p, group, chunk);
     }
+    load_conv_bias<T>(args, group, chunk, acc); /* under the copies */
     __pipeline_wait_prior(T::STAGES - 2);
     __syncthreads();
 
+    const int warp = threadIdx.x / 32;
+    const char *const a_fragment =
+        (const char *)(shared + warp / T::WARPS_N * T::WARP_M + lane_m<T>() * 4);
+    const char *const b_fragment =
+        (const char *)(shared + T::A_SIZE + warp % T::WARPS_N * T::WARP_N + lane_n<T>() * 4);
     float a[2][T::TM], b[2][T::TN];
-    int reading = 0, writing = T::STAGES - 1;
+    unsigned reading = 0, writing = (T::STAGES - 1) * T::STAGE_SIZE * 4; /* stages, in bytes */
     load_fragments<T>(a_fragment, b_fragment, a[0], b[0]);
 #pragma unroll 1
     for (int slice = 0; slice < slices; slice++) {
-        const unsigned a_slice = a_to + writing * (T::A_SIZE * 4);
-        const unsigned b_slice = b_to + writing * (T::B_SIZE * 4);
-        const float *a_from = a_fragment + reading * T::A_SIZE;
-        const float *b_from = b_fragment + reading * T::B_SIZE;
-        reading = reading + 1 == T::STAGES ? 0 : reading + 1;
-        writing = writing + 1 == T::STAGES ? 0 : writing + 1;
+        loader_copy<T>(l, args, a_to + writing, b_to + writing);
+        __pipeline_commit();
 #pragma unroll
         for (int k = 0; k < T::BK; k++) {
-            loader_copy<T>(l, args, k, a_slice, b_slice);
             if (k + 1 < T::BK) {
-                load_fragments<T>(a_from + (k + 1) * T::BM, b_from + (k + 1) * T::BN,
-                                  a[(k + 1) % 2], b[(k + 1) % 2]);
+                load_fragments<T>(a_fragment + reading + (k + 1) * (T::BM * 4),
+                                  b_fragment + reading + (k + 1) * (T::BN * 4), a[(k + 1) % 2],
+                                  b[(k + 1) % 2]);
             } else { /* the next slice's first, while this one's last are multiplied */
-                loader_advance<T>(l, args, p, group, chunk);
-                __pipeline_commit();
                 __pipeline_wait_prior(T::STAGES - 2);
                 __syncthreads();
-                load_fragments<T>(a_fragment + reading * T::A_SIZE,
-                                  b_fragment + reading * T::B_SIZE, a[0], b[0]);
+                reading = stage_after<T>(reading);
+                writing = stage_after<T>(writing);
+                load_fragments<T>(a_fragment + reading, b_fragment + reading, a[0], b[0]);
             }
-#pragma unroll
-            for (int i = 0; i < T::TM; i++)
-#pragma unroll
-                for (int j = 0; j < T::TN; j++)
-                    acc[i][j] = fmaf(a[k % 2][i], b[k % 2][j], acc[i][j]);
+            multiply<T>(a[k % 2], b[k % 2], acc);
         }
+        loader_advance<T>(l, args, p, group, chunk);
     }
     __pipeline_wait_prior(0);
     __syncthreads();
@@ -414,7 +444,7 @@ static __device__ __forceinline__ void gemm_store(const conv_args &args, const c
             for (int ln = 0; ln < T::LANES_N; ln++)
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
-                    if (4 * ln + q < channels)
+                    if (T::WHOLE || 4 * ln + q < channels)
                         *at = staging[(q * T::LANES_N + ln) * T::STAGE_PITCH + h * 32 + lane];
                     at += args.y_plane;
                 }

@@ -22,13 +22,20 @@
  * once for running maxima and sums, once for the answer. Weights or scales that are not finite, and
  * groups too small for a tile, take the direct path at the end of the file.
  *
- * Launch (128 channels): 128 threads, 2 blocks a multiprocessor, 255 registers, 32 KiB of shared
+ * Launch (128 channels): 128 threads, 2 blocks a multiprocessor, 227 registers, 32 KiB of shared
  * memory each. Fast intrinsics: ex2.approx and rcp.approx (gpu/epilogue_math.cuh).
  *
  * Home case: 139.6 GFLOP in 16,641 tiles, 1.22 GB; floor 2.68 ms at cuBLAS's measured fp32 rate of
- * 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms). Measured on that H200: 3.48 ms, 77 %
- * of that rate; 3.57 ms with slices of 16, whose 38 KiB of unrolled instructions cost 11 % of the
- * time in waiting for them. */
+ * 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms). Measured on that H200, 2026-11-22,
+ * all in one process in turn, of 1024 FFMA the share of the loop's instructions in brackets:
+ *
+ *     3.480 ms   slices of 8, copies spread over the arithmetic (87.1 %): 79 % of that rate
+ *     3.375      pixels up and down, so that an operand is read again at once (87.5 %)
+ *     3.279      all copies of a slice at its start (89.4 %)
+ *     3.218      a kernel for problems without rests: this one (91.0 %), 85 %
+ *     3.383      the same with slices of 16: 36 KiB of instructions, for which it waits
+ *     3.465      the same with slices of 4
+ *     3.694      a loop of two steps, 11 KiB (88.6 %) */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,7 +99,7 @@ __global__ void __launch_bounds__(T::THREADS, T::MIN_BLOCKS)
 
     /* One column block: its logits stay in registers. More: their maxima and sums first, then all
      * of them again, this time with the answer. */
-    const int blocks = args.groups * args.chunks;
+    const int blocks = T::WHOLE ? 1 : args.groups * args.chunks;
     float maximum[T::TM], origin[T::TM], sum[T::TM]; /* origin: of exponents, in base 2 */
 #pragma unroll
     for (int i = 0; i < T::TM; i++) {
@@ -103,11 +110,12 @@ __global__ void __launch_bounds__(T::THREADS, T::MIN_BLOCKS)
     for (int step = 0; step < (blocks == 1 ? 1 : 2 * blocks); step++) {
         const bool gather = step < blocks, finish = blocks == 1 || !gather;
         const int block = gather ? step : step - blocks;
-        const int group = block / args.chunks, chunk = block % args.chunks;
+        const int group = T::WHOLE ? 0 : block / args.chunks;
+        const int chunk = T::WHOLE ? 0 : block % args.chunks;
         float acc[T::TM][T::TN];
         conv_gemm<T>(args, p, first_pixel, group, chunk, shared, acc);
 
-        if (args.group_out % T::BN != 0) {
+        if (!T::WHOLE && args.group_out % T::BN != 0) {
 #pragma unroll
             for (int j = 0; j < T::TN; j++)
                 if (gemm_channel<T>(chunk, j) >= args.group_out)
@@ -161,9 +169,9 @@ __global__ void __launch_bounds__(T::THREADS, T::MIN_BLOCKS)
 #pragma unroll
             for (int j = 0; j < T::TN; j++) {
                 const int channel = gemm_channel<T>(chunk, j);
-                const float shift =
-                    turn *
-                    (channel < args.group_out ? args.bias[group * args.group_out + channel] : 0.0f);
+                const float shift = turn * (T::WHOLE || channel < args.group_out
+                                                ? args.bias[group * args.group_out + channel]
+                                                : 0.0f);
 #pragma unroll
                 for (int i = 0; i < T::TM; i++)
                     acc[i][j] = fast_reciprocal(1.0f + fast_exp2(fmaf(acc[i][j], share[i], shift)));
@@ -227,13 +235,14 @@ __global__ void __launch_bounds__(DIRECT_PIXELS *DIRECT_SHARES)
 }
 
 struct tile_row {
-    int channels, pixels, threads, shared_bytes;
-    void (*kernel)(const conv_args);
+    int channels, pixels, slice, threads, shared_bytes;
+    void (*kernel)(const conv_args), (*whole)(const conv_args);
 };
 
 #define TILE(T)                                                                                    \
     {                                                                                              \
-        T::BN, T::BM, T::THREADS, T::SHARED_BYTES, fused_fp32_kernel<T>                            \
+        T::BN, T::BM, T::BK, T::THREADS, T::SHARED_BYTES, fused_fp32_kernel<T>,                    \
+            fused_fp32_kernel<typename T::whole>                                                   \
     }
 static const struct tile_row tiles[] = {TILE(tile_8),   TILE(tile_32),  TILE(tile_64),
                                         TILE(tile_128), TILE(tile_256), TILE(tile_512)};
@@ -243,6 +252,7 @@ static const struct tile_row tiles[] = {TILE(tile_8),   TILE(tile_32),  TILE(til
 struct fused_fp32 {
     struct conv_tables tables;
     int tile; /* or -1: direct */
+    void (*kernel)(const conv_args);
 };
 
 static enum status prepare(struct variant_context *context, struct error *error)
@@ -270,7 +280,10 @@ static enum status prepare(struct variant_context *context, struct error *error)
         fused->tile = -1;
         conv_note_direct(&fused->tables, context);
     } else {
-        CHECK(cudaFuncSetAttribute(tile->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+        const bool whole = p->groups == 1 && channels == tile->channels &&
+                           p->in_channels % tile->slice == 0; /* as gemm_tile's WHOLE */
+        fused->kernel = whole ? tile->whole : tile->kernel;
+        CHECK(cudaFuncSetAttribute(fused->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    tile->shared_bytes));
         if (p->groups * fused->tables.args.chunks > 1)
             snprintf(context->note, sizeof context->note,
@@ -301,7 +314,7 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
         status = conv_grid(&args, tile->pixels, 1, &grid, error);
         if (status != STATUS_OK)
             goto out;
-        tile->kernel<<<grid, tile->threads, tile->shared_bytes, stream>>>(args);
+        fused->kernel<<<grid, tile->threads, tile->shared_bytes, stream>>>(args);
         CHECK_LAUNCH("fused_fp32_kernel");
     }
 out:
