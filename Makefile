@@ -33,7 +33,7 @@ BLAS_ARCHIVE := $(call archive,libopenblas.a)
 
 # ---- folders and flags -----------------------------------------------------------------------------
 
-BUILD ?= build$(if $(filter-out $(shell uname -m),$(MACHINE)),/$(MACHINE))$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 0,$(CUDA)),/nocuda)
+BUILD ?= build$(if $(filter-out $(shell uname -m),$(MACHINE)),/$(MACHINE))$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 1,$(RACECHECK)),/racecheck)$(if $(filter 0,$(CUDA)),/nocuda)
 OBJ := $(BUILD)/obj
 BIN := $(BUILD)/assay
 
@@ -83,7 +83,8 @@ CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
         -gencode=arch=compute_80,code=compute_80
 NVCCFLAGS += -std=c++17 $(if $(filter 1,$(DEBUG)),-O0 -g,-O3 -lineinfo) $(ARCH) -I. \
-        -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers,-fPIC --threads 2
+        -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers,-fPIC --threads 2 \
+        $(if $(filter 1,$(RACECHECK)),-DASSAY_RACECHECK)
 GPU_OBJ := $(GPU_CU:%.cu=$(OBJ)/%.o)
 LDLIBS += -L$(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_64-linux/lib)) \
         -lcudart_static -lrt -lstdc++
@@ -190,15 +191,18 @@ sanitize: deps ## all tests under AddressSanitizer and UndefinedBehaviorSanitize
 	$(Q)$(MAKE) --no-print-directory ASAN=1 CUDA=0 check
 
 # On a GPU machine, the four tools of compute-sanitizer over small odd problems, every variant.
+# racecheck gets a build of its own: it orders only threads that arrive at a barrier themselves.
 GPU_IMPLS ?= $(shell $(BIN) info --json 2>/dev/null | python3 -c 'import json, sys; \
     print(",".join(i["name"] for i in json.load(sys.stdin)["implementations"] \
     if i["name"].startswith("gpu-")))' 2>/dev/null)
 .PHONY: sanitize-gpu
 sanitize-gpu: all ## compute-sanitizer over every GPU variant (needs a GPU)
+	$(Q)$(MAKE) --no-print-directory RACECHECK=1 all
 	$(Q)for tool in memcheck racecheck initcheck synccheck; do \
 	    echo "$$tool"; \
+	    [ $$tool = racecheck ] && bin=$(BUILD)/racecheck/assay || bin=$(BIN); \
 	    compute-sanitizer --tool $$tool --target-processes all --error-exitcode 9 \
-	        $(BIN) verify --random 6 --seed 3 --impl $(GPU_IMPLS) || exit 1; \
+	        $$bin verify --random 6 --seed 3 --impl $(GPU_IMPLS) || exit 1; \
 	done
 
 FUZZ_SECONDS ?= 60
