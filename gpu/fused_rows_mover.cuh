@@ -163,143 +163,181 @@ static __device__ __forceinline__ void column_ask(const struct rows_mover &at, i
     }
 }
 
-/* A storing warp's life: every other pair of stages, of the streams' tiles in turn. A function of
- * its own, for the compiler runs out of registers when it allocates it with the rest; and it is
- * these two warps' instructions, one after the other, that bound the kernel: all that can be is
- * 32-bit, and known before a stage is full. */
-static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
-                                               const struct rows_mover &place)
+/* What a storing warp knows of a tile. */
+struct rows_store_tile {
+    struct rows_target target;
+    float *y;         /* target.y, known to be uniform */
+    int begins_at;    /* where it lies in its sector */
+    int first_number; /* of the tile's stages */
+    /* of this lane, in floats of shared memory: */
+    bool column;                /* it puts a value of column 0 */
+    int column_to, column_from; /* less the stage, less the residue */
+    int carry; /* its two values of what a tile leaves for the next, less the residue */
+};
+
+/* Two full stages, of residues `residue` and the next one where there is one. kAll: there is, and
+ * all their lines have channels. What can be is known before they are full. */
+template <bool kAll>
+static __device__ __forceinline__ void stages_store(const struct rows_args &args,
+                                                    const struct rows_store_tile &tile, int residue,
+                                                    int channels, int step)
 {
     extern __shared__ __align__(128) uint8_t shared[];
     typedef struct rows_layout at_byte;
     constexpr int kHalf = kStageLines / 2;
     constexpr int kStageFloats = kStageLines * kStagePitch;
-    const struct rows_args args = kernel_args; /* in registers */
-    const struct rows_mover at = place;
     float *const floats = (float *)shared;
     const uint32_t base = shared_address(shared);
-    const uint32_t staged = base + at_byte::staged, stored = base + at_byte::stored;
     const int lane = lane_here();
     const int part = lane & 7;   /* a place in a sector, of lines lane / 8 and 4 + lane / 8 */
-    const int upper = lane >> 3; /* such a line; for column 0, the row phase if < 2 */
-    const int lane_at = upper * kStagePitch + part;
-    const int plane = (int)args.output_plane;
+    const int upper = lane >> 3; /* such a line */
+    const int lane_at = upper * kStagePitch + part, plane = (int)args.output_plane;
+    const struct rows_target &target = tile.target;
+    const int count = kAll || residue + 1 < channels ? 2 : 1;
+    struct rows_stage stage[2];
+    int lines[2], offset[2], end[2], rest[2], used[2]; /* of floats */
+    int from[2], to[2], bytes[2];
+    float before[2][2], first_column[2];
+    stage[0] = rows_stage_of(tile.first_number + residue);
+    stage[1] = stage[0];
+    rows_stage_next(stage[1]);
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        lines[k] = at_byte::stage / 4 + stage[k].index * kStageFloats;
+        offset[k] = (tile.begins_at + (residue + k) * plane) & 7;
+        end[k] = (offset[k] + target.length) & ~7; /* of whole sectors */
+        rest[k] = (offset[k] + target.length) & 7;
+        used[k] = kAll ? kStageLines : (channels - (residue + k) + kResidues - 1) / kResidues;
+        before[k][0] = floats[tile.carry + (residue + k) * 64];
+        before[k][1] = floats[tile.carry + (residue + k) * 64 + kHalf * 8];
+        first_column[k] = floats[tile.column_from + (residue + k) * kStageLines];
+        /* operands of copies: one that is not known to be uniform takes a loop */
+        const int first = target.joined_head || offset[k] == 0 ? 0 : 8;
+        from[k] = __shfl_sync(~0u, lines[k] + first, 0);
+        to[k] = __shfl_sync(~0u, (residue + k) * plane - offset[k] + first, 0);
+        bytes[k] = __shfl_sync(~0u, (end[k] - first) * 4, 0);
+    }
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+        if (k < count)
+            barrier_wait(base + at_byte::staged + 8 * stage[k].index, stage[k].parity);
+    if (target.rows) {
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            if (tile.column && k < count)
+                floats[lines[k] + tile.column_to + offset[k]] = first_column[k];
+            if (target.joined_head && part < offset[k] && k < count) {
+                floats[lines[k] + lane_at] = before[k][0];
+                floats[lines[k] + lane_at + kHalf * kStagePitch] = before[k][1];
+            }
+        }
+        __syncwarp();
+        fence_proxy_async();
+        if (lane == 0) {
+#pragma unroll
+            for (int k = 0; k < 2; k++) {
+                float *const y = tile.y + to[k];
+                const uint32_t stage_from = base + from[k] * 4;
+                if (kAll)
+#pragma unroll
+                    for (int line = 0; line < kStageLines; line++)
+                        bulk_store(y + line * step, stage_from + line * (kStagePitch * 4),
+                                   bytes[k]);
+                else
+#pragma unroll 1
+                    for (int line = 0; line < used[k]; line++)
+                        bulk_store(y + line * step, stage_from + line * (kStagePitch * 4),
+                                   bytes[k]);
+            }
+            bulk_store_commit();
+        }
+        float tail[2][2];
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            tail[k][0] = floats[lines[k] + lane_at + end[k]];
+            tail[k][1] = floats[lines[k] + lane_at + end[k] + kHalf * kStagePitch];
+            if (target.joined_tail && part < rest[k] && k < count) {
+                floats[tile.carry + (residue + k) * 64] = tail[k][0];
+                floats[tile.carry + (residue + k) * 64 + kHalf * 8] = tail[k][1];
+            }
+        }
+        if (!target.joined_head || !target.joined_tail) { /* sectors in parts */
+#pragma unroll 1
+            for (int half = 0; half < 2; half++)
+#pragma unroll
+                for (int k = 0; k < 2; k++) {
+                    const int line = half * kHalf + upper;
+                    float *const sector = target.y + (int64_t)line * kResidues * plane +
+                                          ((residue + k) * plane - offset[k] + part);
+                    const int at = lines[k] + lane_at + half * kHalf * kStagePitch;
+                    if (!target.joined_head && offset[k] != 0 && part >= offset[k] &&
+                        line < used[k])
+                        sector[0] = floats[at];
+                    if (!target.joined_tail && part < rest[k] && line < used[k])
+                        sector[end[k]] = floats[at + end[k]];
+                }
+        }
+        if (lane == 0)
+            bulk_store_wait_read();
+    }
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+        if (k < count)
+            barrier_arrive_warp(base + at_byte::stored + 8 * stage[k].index);
+}
+
+/* A storing warp's life: every other pair of stages, of the streams' tiles in turn. A function of
+ * its own, for the compiler runs out of registers when it allocates it with the rest; and it is
+ * these two warps' instructions, one after the other, that bound the kernel. */
+static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
+                                               const struct rows_mover &place)
+{
+    extern __shared__ __align__(128) uint8_t shared[];
+    typedef struct rows_layout at_byte;
+    const struct rows_args args = kernel_args; /* in registers */
+    const struct rows_mover at = place;
+    const uint32_t base = shared_address(shared);
+    const int lane = lane_here(), part = lane & 7, upper = lane >> 3;
     const int channels = min(kBlockChannels, args.out_channels - at.rank * kBlockChannels);
     const int residues = min(kResidues, channels); /* that have channels */
     const bool columns_wanted = args.lead && 2 * at.which < residues;
-    /* Operands of copies go through shuffles: one that is not known to be uniform takes a loop. */
-    const int step = __shfl_sync(~0u, kResidues * plane, 0); /* from a line to the next, in y */
-    uint32_t asked_parities = 0;                             /* of each stream */
+    /* from a line to the next, in y */
+    const int step = __shfl_sync(~0u, kResidues * (int)args.output_plane, 0);
+    uint32_t asked_parities = 0; /* of each stream */
 #pragma unroll 1
     for (int turn = 0; turn < at.last - at.first; turn++) {
         const int i = turn / kStreams, s = turn % kStreams;
         const int begin = s ? at.middle : at.first;
         const int tiles = s ? at.last - at.middle : at.middle - at.first;
-        const struct rows_target target = rows_target_of(args, begin, tiles, i, at.rank);
         const uint32_t columns = at_byte::column + (s * 2 + at.which) * kColumns * 4;
         const uint32_t asked = base + at_byte::asked + (s * 2 + at.which) * 8;
+        struct rows_store_tile tile;
+        tile.target = rows_target_of(args, begin, tiles, i, at.rank);
+        tile.y = (float *)__shfl_sync(~0u, (unsigned long long)tile.target.y, 0);
+        tile.begins_at = (int)((uintptr_t)tile.target.y >> 2 & 7);
+        tile.first_number = turn * residues;
+        const int row = upper - tile.target.skip; /* of column 0: a lane's row phase is `upper` */
+        tile.column = args.lead && row >= 0 && row < tile.target.rows;
+        tile.column_to = part * kStagePitch + row * args.output_w;
+        tile.column_from = columns / 4 + (upper & 1) * kBlockChannels + part;
+        tile.carry = at_byte::carry / 4 + s * kBlockChannels * 8 + lane;
         if (columns_wanted) {
             if (i % kEdgeTiles == 0) { /* it was just computed */
                 const struct rows_stage stage = rows_stage_of(turn * residues + 2 * at.which);
-                barrier_wait(staged + 8 * stage.index, stage.parity);
+                barrier_wait(base + at_byte::staged + 8 * stage.index, stage.parity);
                 column_ask(at, s, i, base + columns, asked);
             }
             barrier_wait(asked, asked_parities >> s & 1);
             asked_parities ^= 1u << s;
         }
-        float *const y = (float *)__shfl_sync(~0u, (unsigned long long)target.y, 0);
-        const int begins_at = (int)((uintptr_t)target.y >> 2 & 7);
-        const bool joined = target.joined_head && target.joined_tail;
-        /* where this lane's value of column 0 goes, and comes from */
-        const bool column = args.lead && upper >= target.skip && upper < target.skip + target.rows;
-        const int column_to = part * kStagePitch + (upper - target.skip) * args.output_w;
-        const int column_from = columns / 4 + (upper & 1) * kBlockChannels + part;
-        const int carry = at_byte::carry / 4 + s * kBlockChannels * 8 + lane;
+        if (channels == kBlockChannels) {
 #pragma unroll 1
-        for (int residue = 2 * at.which; residue < residues; residue += 4) {
-            const bool two = residue + 1 < residues;
-            struct rows_stage stage[2];
-            int lines[2], offset[2], end[2], rest[2], used[2]; /* of floats */
-            float before[2][2], tail[2][2], first_column[2];
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                stage[k] = rows_stage_of(turn * residues + residue + k);
-                lines[k] = at_byte::stage / 4 + stage[k].index * kStageFloats;
-                offset[k] = (begins_at + (residue + k) * plane) & 7;
-                end[k] = (offset[k] + target.length) & ~7; /* of whole sectors */
-                rest[k] = (offset[k] + target.length) & 7;
-                used[k] = (channels - (residue + k) + kResidues - 1) / kResidues; /* lines */
-                before[k][0] = floats[carry + (residue + k) * 64];
-                before[k][1] = floats[carry + (residue + k) * 64 + kHalf * 8];
-                first_column[k] = floats[column_from + (residue + k) * kStageLines];
-            }
-            barrier_wait(staged + 8 * stage[0].index, stage[0].parity);
-            if (two)
-                barrier_wait(staged + 8 * stage[1].index, stage[1].parity);
-            if (target.rows) {
-                int from[2], to[2], bytes[2];
-#pragma unroll
-                for (int k = 0; k < 2; k++) {
-                    if (column && (k == 0 || two))
-                        floats[lines[k] + column_to + offset[k]] = first_column[k];
-                    if (target.joined_head && part < offset[k] && (k == 0 || two)) {
-                        floats[lines[k] + lane_at] = before[k][0];
-                        floats[lines[k] + lane_at + kHalf * kStagePitch] = before[k][1];
-                    }
-                    const int first = target.joined_head || offset[k] == 0 ? 0 : 8;
-                    from[k] = __shfl_sync(~0u, lines[k] + first, 0);
-                    to[k] = __shfl_sync(~0u, (residue + k) * plane - offset[k] + first, 0);
-                    bytes[k] = __shfl_sync(~0u, (end[k] - first) * 4, 0);
-                }
-                __syncwarp();
-                fence_proxy_async();
-                if (lane == 0) {
-                    if (used[1] == kStageLines) { /* and used[0] */
-#pragma unroll
-                        for (int k = 0; k < 2; k++)
-#pragma unroll
-                            for (int line = 0; line < kStageLines; line++)
-                                bulk_store(y + to[k] + line * step,
-                                           base + from[k] * 4 + line * (kStagePitch * 4), bytes[k]);
-                    } else {
-#pragma unroll
-                        for (int k = 0; k < 2; k++)
+            for (int residue = 2 * at.which; residue < kResidues; residue += 4)
+                stages_store<true>(args, tile, residue, channels, step);
+        } else {
 #pragma unroll 1
-                            for (int line = 0; line < used[k]; line++)
-                                bulk_store(y + to[k] + line * step,
-                                           base + from[k] * 4 + line * (kStagePitch * 4), bytes[k]);
-                    }
-                    bulk_store_commit();
-                }
-#pragma unroll
-                for (int k = 0; k < 2; k++) {
-                    tail[k][0] = floats[lines[k] + lane_at + end[k]];
-                    tail[k][1] = floats[lines[k] + lane_at + end[k] + kHalf * kStagePitch];
-                    if (target.joined_tail && part < rest[k] && (k == 0 || two)) {
-                        floats[carry + (residue + k) * 64] = tail[k][0];
-                        floats[carry + (residue + k) * 64 + kHalf * 8] = tail[k][1];
-                    }
-                }
-                if (!joined) /* an image or a stream begins or ends: sectors in parts */
-#pragma unroll
-                    for (int k = 0; k < 2; k++)
-#pragma unroll
-                        for (int half = 0; half < 2; half++) {
-                            const int line = half * kHalf + upper;
-                            float *const sector = target.y + (int64_t)line * kResidues * plane +
-                                                  ((residue + k) * plane - offset[k] + part);
-                            if (!target.joined_head && offset[k] != 0 && part >= offset[k] &&
-                                line < used[k])
-                                sector[0] = floats[lines[k] + lane_at + half * kHalf * kStagePitch];
-                            if (!target.joined_tail && part < rest[k] && line < used[k])
-                                sector[end[k]] = tail[k][half];
-                        }
-                if (lane == 0)
-                    bulk_store_wait_read();
-            }
-            barrier_arrive_warp(stored + 8 * stage[0].index);
-            if (two)
-                barrier_arrive_warp(stored + 8 * stage[1].index);
+            for (int residue = 2 * at.which; residue < residues; residue += 4)
+                stages_store<false>(args, tile, residue, channels, step);
         }
         if (columns_wanted && i + 1 < tiles && (i + 1) % kEdgeTiles != 0)
             column_ask(at, s, i + 1, base + columns, asked); /* it takes 1 us to come */
