@@ -218,72 +218,64 @@ static __device__ __forceinline__ void stages_store(const struct rows_args &args
         bytes[k] = __shfl_sync(~0u, (end[k] - first) * 4, 0);
     }
 #pragma unroll
-    for (int k = 0; k < 2; k++)
-        if (k < count)
-            barrier_wait(base + at_byte::staged + 8 * stage[k].index, stage[k].parity);
-    if (target.rows) {
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            if (tile.column && k < count)
-                floats[lines[k] + tile.column_to + offset[k]] = first_column[k];
-            if (target.joined_head && part < offset[k] && k < count) {
-                floats[lines[k] + lane_at] = before[k][0];
-                floats[lines[k] + lane_at + kHalf * kStagePitch] = before[k][1];
-            }
+    for (int k = 0; k < 2; k++) {
+        if (k == count)
+            break;
+        barrier_wait(base + at_byte::staged + 8 * stage[k].index, stage[k].parity);
+        if (target.rows == 0)
+            continue;
+        if (tile.column)
+            floats[lines[k] + tile.column_to + offset[k]] = first_column[k];
+        if (target.joined_head && part < offset[k]) {
+            floats[lines[k] + lane_at] = before[k][0];
+            floats[lines[k] + lane_at + kHalf * kStagePitch] = before[k][1];
         }
         __syncwarp();
         fence_proxy_async();
         if (lane == 0) {
+            float *const y = tile.y + to[k];
+            const uint32_t stage_from = base + from[k] * 4;
+            if (kAll)
 #pragma unroll
-            for (int k = 0; k < 2; k++) {
-                float *const y = tile.y + to[k];
-                const uint32_t stage_from = base + from[k] * 4;
-                if (kAll)
-#pragma unroll
-                    for (int line = 0; line < kStageLines; line++)
-                        bulk_store(y + line * step, stage_from + line * (kStagePitch * 4),
-                                   bytes[k]);
-                else
+                for (int line = 0; line < kStageLines; line++)
+                    bulk_store(y + line * step, stage_from + line * (kStagePitch * 4), bytes[k]);
+            else
 #pragma unroll 1
-                    for (int line = 0; line < used[k]; line++)
-                        bulk_store(y + line * step, stage_from + line * (kStagePitch * 4),
-                                   bytes[k]);
-            }
+                for (int line = 0; line < used[k]; line++)
+                    bulk_store(y + line * step, stage_from + line * (kStagePitch * 4), bytes[k]);
             bulk_store_commit();
         }
-        float tail[2][2];
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            tail[k][0] = floats[lines[k] + lane_at + end[k]];
-            tail[k][1] = floats[lines[k] + lane_at + end[k] + kHalf * kStagePitch];
-            if (target.joined_tail && part < rest[k] && k < count) {
-                floats[tile.carry + (residue + k) * 64] = tail[k][0];
-                floats[tile.carry + (residue + k) * 64 + kHalf * 8] = tail[k][1];
-            }
+        const float tail[2] = {floats[lines[k] + lane_at + end[k]],
+                               floats[lines[k] + lane_at + end[k] + kHalf * kStagePitch]};
+        if (target.joined_tail && part < rest[k]) {
+            floats[tile.carry + (residue + k) * 64] = tail[0];
+            floats[tile.carry + (residue + k) * 64 + kHalf * 8] = tail[1];
         }
-        if (!target.joined_head || !target.joined_tail) { /* sectors in parts */
-#pragma unroll 1
-            for (int half = 0; half < 2; half++)
-#pragma unroll
-                for (int k = 0; k < 2; k++) {
-                    const int line = half * kHalf + upper;
-                    float *const sector = target.y + (int64_t)line * kResidues * plane +
-                                          ((residue + k) * plane - offset[k] + part);
-                    const int at = lines[k] + lane_at + half * kHalf * kStagePitch;
-                    if (!target.joined_head && offset[k] != 0 && part >= offset[k] &&
-                        line < used[k])
-                        sector[0] = floats[at];
-                    if (!target.joined_tail && part < rest[k] && line < used[k])
-                        sector[end[k]] = floats[at + end[k]];
-                }
-        }
-        if (lane == 0)
-            bulk_store_wait_read();
     }
+    if (target.rows && (!target.joined_head || !target.joined_tail)) { /* sectors in parts */
+#pragma unroll 1
+        for (int half = 0; half < 2; half++)
 #pragma unroll
-    for (int k = 0; k < 2; k++)
-        if (k < count)
-            barrier_arrive_warp(base + at_byte::stored + 8 * stage[k].index);
+            for (int k = 0; k < 2; k++) {
+                const int line = half * kHalf + upper;
+                float *const sector = target.y + (int64_t)line * kResidues * plane +
+                                      ((residue + k) * plane - offset[k] + part);
+                const int at = lines[k] + lane_at + half * kHalf * kStagePitch;
+                if (!target.joined_head && offset[k] != 0 && part >= offset[k] && line < used[k])
+                    sector[0] = floats[at];
+                if (!target.joined_tail && part < rest[k] && line < used[k])
+                    sector[end[k]] = floats[at + end[k]];
+            }
+    }
+    if (count == 2) {
+        if (lane == 0)
+            bulk_store_wait_read<1>();
+        barrier_arrive_warp(base + at_byte::stored + 8 * stage[0].index);
+    }
+    if (lane == 0)
+        bulk_store_wait_read<0>();
+    barrier_arrive_warp(base + at_byte::stored +
+                        8 * (count == 2 ? stage[1].index : stage[0].index));
 }
 
 /* A storing warp's life: every other pair of stages, of the streams' tiles in turn. A function of

@@ -220,10 +220,11 @@ static __device__ __forceinline__ void bulk_store_commit(void)
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
-/* Returns once the calling thread's groups have read their source. */
+/* Returns once all but the last kPending groups of the calling thread have read their source. */
+template <int kPending>
 static __device__ __forceinline__ void bulk_store_wait_read(void)
 {
-    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
 /* Registers a thread, from here to the end of the branch; a multiple of 8. */
