@@ -225,17 +225,18 @@ static __global__ void __launch_bounds__(kThreads, 1)
             struct rows_stage stage = rows_stage_of((2 * i + s) * residues);
             turn_wait(their_turns, turn - (s == 0), turns_theirs);
             if (exists && residues == kResidues && args.output_w >= args.lead + 128) {
-                residue_sigmoids<kPairs>(d, factor, bias);
+                float out[2][8]; /* of one residue; the next, computed before its stage is free */
+                residue_sigmoids<kPairs>(out[0], d, factor, bias);
 #pragma unroll
                 for (int residue = 0; residue < kResidues; residue++) {
                     const uint32_t before = stored + 8 * stage.index, parity = stage.parity ^ 1;
                     const bool free = barrier_test(before, parity);
                     if (residue < kResidues - 1)
-                        residue_sigmoids<kPairs>(d + 8 * (residue + 1), factor,
-                                                 bias + 2 * (residue + 1));
+                        residue_sigmoids<kPairs>(out[(residue + 1) & 1], d + 8 * (residue + 1),
+                                                 factor, bias + 2 * (residue + 1));
                     if (!free)
                         barrier_wait(before, parity);
-                    const float *v = d + 8 * residue;
+                    const float *v = out[residue & 1];
                     float *p = to + stage.index * (kStageLines * kStagePitch) +
                                rows_offset(args, target, residue);
                     float *q = p + other;
@@ -253,9 +254,10 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
                 for (int residue = 0; residue < kResidues; residue++) {
                     if (residue < residues) {
-                        const float *v = d + 8 * residue;
+                        float v[8];
                         if (exists)
-                            residue_sigmoids<kPairs>(d + 8 * residue, factor, bias + 2 * residue);
+                            residue_sigmoids<kPairs>(v, d + 8 * residue, factor,
+                                                     bias + 2 * residue);
                         barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
                         float *p = to + stage.index * (kStageLines * kStagePitch) +
                                    rows_offset(args, target, residue);

@@ -196,20 +196,15 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
     return in_range;
 }
 
-/* The outputs of one residue, both halves of its lines, in place of the numerators. */
+/* The outputs of one residue: both halves of its lines. */
 template <bool kPairs>
-static __device__ __forceinline__ void residue_sigmoids(float *d, const float (&factor)[4],
-                                                        const float *bias)
+static __device__ __forceinline__ void residue_sigmoids(float (&out)[8], const float *e,
+                                                        const float (&factor)[4], const float *bias)
 {
     const float2 b = *(const float2 *)bias;
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float out[4];
-        sigmoids<kPairs>(out, d + 4 * h, factor, h ? b.y : b.x);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            d[4 * h + i] = out[i];
-    }
+    float(&low)[4] = *(float(*)[4])out, (&high)[4] = *(float(*)[4])(out + 4);
+    sigmoids<kPairs>(low, e, factor, b.x);
+    sigmoids<kPairs>(high, e + 4, factor, b.y);
 }
 
 /* The image of tile g is to be computed again, by gpu/fused_repair.cuh. */
