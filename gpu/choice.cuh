@@ -16,6 +16,7 @@ struct choice_list {
     const struct variant_ops *const *ops; /* first wins */
     size_t count;
     bool within_class; /* pass over those of a coarser class than context->cls */
+    bool (*pays)(const struct variant_ops *, const struct problem *); /* or NULL: always */
 };
 
 static inline bool choice_supports(const struct choice_list *list, const struct problem *problem,
@@ -56,6 +57,7 @@ static inline enum status choice_prepare(const struct choice_list *list,
     for (size_t i = 0; i < list->count && status == STATUS_UNSUPPORTED; i++) {
         const struct variant_ops *ops = list->ops[i];
         if ((list->within_class && ops->info.cls > context->cls) ||
+            (list->pays && !list->pays(ops, &context->problem)) ||
             !ops->supports(&context->problem, &device, reason, sizeof reason))
             continue;
         choice->ops = ops;

@@ -1,7 +1,7 @@
 /* What the fused tensor-core kernels share: arguments, sizes, small device helpers (internal to
  * gpu/).
  *
- * A tile kernel's header (gpu/fused_tile.cuh, gpu/fused_split.cuh) defines, for gpu/fused_plan.cuh:
+ * The tile kernel's header (gpu/fused_split.cuh) defines, for gpu/fused_plan.cuh:
  *
  *     kChannels        output channels it covers         kThreads     of a block
  *     kClusterBlocks   blocks that share a tile          kRingDepth   tiles the producer may be

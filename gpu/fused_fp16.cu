@@ -3,13 +3,12 @@
  *
  *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
  *
- * Stride 2, kernels of up to 4 x 4, up to 64 input and 128 output channels, any batch. Two forms:
+ * Two forms, the first that supports the problem:
  *
- *     gpu/fused_rows.cuh     padding of up to 1, rows of 96 to 129 outputs, any height: writes
- * every sector of y once and whole gpu/fused_tile.cuh     any padding, output_padding, height and
- * width
- *
- * Other shapes: gpu/stream_fp16.cu.
+ *     gpu/fused_rows.cuh     stride 2, kernels of up to 4 x 4, padding of up to 1, rows of 96 to
+ *                            129 outputs, up to 64 input and 128 output channels: weights stay
+ *                            on chip, every sector of y is written once and whole
+ *     gpu/stream_fp16.cu     any other shape; gpu-stream-fp16 is this one alone
  *
  * Class tf32: fp16 keeps tf32's 10 bits. What it lacks is range, which powers of two give back: W
  * is scaled by its largest magnitude at prepare, x by 16, so that images whose largest |x| is
@@ -19,19 +18,24 @@
  * over x beforehand would cost 31 us. The choice is an image's own, so bits don't depend on
  * slicing.
  *
- * What each form measures and was tried: gpu/fused_rows.cu, gpu/fused_tile.cu. */
+ * What the forms measure and what was tried: gpu/fused_rows.cu, gpu/stream_fp16.cu. */
 #include <string.h>
 
 #include "gpu/choice.cuh"
 #include "gpu/fused_forms.h"
 
-static const struct variant_ops *const forms[] = {&fused_form_rows, &fused_form_tile};
-static const struct choice_list list = {forms, sizeof forms / sizeof *forms, false};
+static const struct variant_ops *const forms[] = {&fused_form_rows, &variant_stream_fp16};
+static const struct choice_list list = {forms, sizeof forms / sizeof *forms, false, NULL};
 
 static bool supports(const struct problem *problem, const struct cudaDeviceProp *device,
                      char *reason, size_t reason_size)
 {
     return choice_supports(&list, problem, device, reason, reason_size);
+}
+
+static size_t workspace(const struct problem *problem, int64_t images)
+{
+    return choice_workspace(&list, problem, images);
 }
 
 static enum status prepare(struct variant_context *context, struct error *error)
@@ -46,7 +50,7 @@ static enum status prepare(struct variant_context *context, struct error *error)
 const struct variant_ops variant_fused_fp16 = {
     .info = VARIANT_INFO(fused_fp16),
     .supports = supports,
-    .workspace = NULL,
+    .workspace = workspace,
     .prepare = prepare,
     .launch = choice_launch,
     .release = choice_release,

@@ -8,19 +8,21 @@
  * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.286 ms at the
  * measured copy rate of 4282 GB/s. H200, 2026-11-23, CUDA events, two rotating pairs of buffers:
  *
- *     0.433 ms (1.51 x floor, 322 TFLOP/s) back to back, kernelbench and conditioned data alike
- *     largest error against fp64 8.9e-7 on kernelbench data
- *     PyTorch beside it: eager tf32 8.00, torch.compile max-autotune tf32 1.54 ms
+ *     0.431 ms (1.51 x floor, 324 TFLOP/s) back to back, kernelbench and conditioned data alike;
+ *     0.459 ms among other kernels, where the power cap holds the clock
+ *     largest error against fp64 8.9e-7 on kernelbench data; 0.61 of the class's bound at most
+ *     PyTorch in the same run: eager tf32 8.00, torch.compile max-autotune tf32 1.55 ms
  *
- * ncu, --clock-control none, 436 us at 1.76 GHz: issue slots 45 %, L1 60 %, L2 71 %, DRAM 60 %.
+ * ncu, --clock-control none, at the rung of 0.433: 436 us at 1.76 GHz; issue slots 45 %, L1 60 %,
+ * L2 71 %, DRAM 60 %.
  *
- * What bounds it: the two storing warps. Of 10,300 clocks in which both streams advance a tile they
- * spend 8,500 on 16 stages, some 140 instructions a pair at six clocks each, for they share their
- * schedulers with the warps that compute; these wait for a stage in 7 % of their samples. By
+ * What bounds it: latency, shared between the warps that compute and the two that store. By
  * themselves a tile's products take 2,050 clocks, its exponentials and the trade of sums 1,600, its
- * stages 250 each: 6,000 in all, half of what two streams have. The left edge costs 9 %: its pixels
- * are 4 bytes of each sector, from all multiprocessors at once (25 us), and nothing is stored
- * meanwhile.
+ * stages 250 each, 6,000 in all; the two streams take 10,300 for one each. A stage is free again
+ * some 1,500 clocks after it is full, and the computing warps wait for one in 7 to 9 % of their
+ * samples; the storing warps, whose 140 instructions a stage share the schedulers with theirs, are
+ * busy for 80 %. The left edge costs 9 %: its pixels are 4 bytes of each sector, from all
+ * multiprocessors at once (25 us), and nothing is stored meanwhile.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -56,13 +58,19 @@
  *             shared addresses and registers.
  *     0.482   two stages at a time: now stages take 250 clocks, and all wait for x.
  *     0.440   x by 16 bytes a lane, 200 instructions a row instead of 560.
- *     0.433   the storing warps' arithmetic in 32 bits and before a stage is full.
+ *     0.433   the storing warps' arithmetic in 32 bits and before a stage is full; 0.436 and
+ *             0.439 in later runs, with a quarter of their instructions less (0.40): no gain.
+ *     0.431   a stage free as soon as its own copies have read it (0.41).
  *
  *     Not kept: half of the sigmoids before the sums arrive (0.441); a third of x in flight across
  *     rows (0.47); column 0 by mma.sync in the loading warps, which find the tensor cores busy
- *     (0.51); the edge's pixels a row a tile, 16 tiles an edge (0.442).
+ *     (0.51); the edge's pixels a row a tile, 16 tiles an edge (0.442); the edge as eight more
+ *     products of each tile, of which one row counts (0.462).
  *
- * Next: fewer instructions in the storing warps, or more of them; the left edge. */
+ * NOTE: since these were taken the second stream's edge waits for the first's before it ends its
+ * turn, once in 64 tiles.
+ *
+ * Next: the left edge; stages that are free sooner. */
 #include "gpu/fused_rows.cuh"
 
 #include <math.h>

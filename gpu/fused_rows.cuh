@@ -196,6 +196,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
                     to[16 * kBlockChannels + 4 * j] = quad < 2 ? out[3] : out[2];
                 }
                 fence_proxy_async_global();
+                if (s == 1) /* or the parity of the next turn's wait would be of two turns */
+                    turn_wait(their_turns, turn, turns_theirs);
                 /* both row phases are done with the strips, and the scratch is written */
                 asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
                 barrier_arrive_warp(our_turns);

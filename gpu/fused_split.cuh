@@ -1,10 +1,20 @@
-/* The fused tile kernel with split operands: gpu/fused_tile.cuh in three products of fp16 halves,
+/* The fused tile kernel with split operands: transposed convolution by stride 2 on Hopper's tensor
+ * cores in three products of fp16 halves, softmax over channels, bias, scale and sigmoid in its
+ * epilogue (internal to gpu/; sm_90a).
  *
- *     x W ~ low(x) high(W) + high(x) low(W) + high(x) high(W),    high(v) = fp16(v), low(v) =
- * fp16(v - high(v)),
+ *     x W ~ low(x) high(W) + high(x) low(W) + high(x) high(W)
+ *     high(v) = fp16(v), low(v) = fp16(v - high(v))
  *
- * summed in that order in fp32, so that the small terms meet before the large ones (internal to
- * gpu/; sm_90a). fp32 grade: what is left out is low * low, 2^-22 of a product.
+ * summed in that order in fp32, so that the small terms meet before the large ones. fp32 grade:
+ * what is left out is low * low, 2^-22 of a product.
+ *
+ * A tile is 64 consecutive patches by one output row phase, in both column phases; K = taps x 64
+ * input channels; gpu/fused_geometry.h has how patches and pixels are numbered. Tap (jh, jw) of a
+ * patch starts shift[tap] slots later in the ring of x, [part][channel / 8][slot][8] fp16. Blocks
+ * are persistent; a producer warpgroup fetches x, 64 slots at a time: a lane a slot, eight
+ * coalesced loads to a 16-byte store, which is the transposition and the conversion at once.
+ * mbarriers `full` and `done` hand the ring on. Each warp stages 8 channels x 32 outputs and writes
+ * 128 contiguous bytes a channel. No bits depend on which tile a pixel is in.
  *
  * Both halves of the weights of 128 channels don't fit in a multiprocessor, so two blocks of a
  * cluster share a tile, 64 channels each (m64n128, 64 accumulators a thread):

@@ -12,31 +12,29 @@
  * Launch: as many blocks as there are tiles; 160 to 256 threads, 64 to 168 registers, no spills.
  * Shared memory: ring of 3 to 10 stages, 31 to 206 KB, and 1 to 20 KB of tables.
  *
- * data/suites/networks.txt on an H200, 2026-11-22, us, median of graph replays or events; floors by
- * bytes (4.23 TB/s) and by the tensor cores (760 TFLOP/s); cudnn-post-conv-tf32 of the same day.
- * NOTE: measured with windows of stores as four quarters of the channels each, see the last rung.
- * The form that stands here passed verify on the device (300 random problems, the suite) and was
- * timed on the home case: 970 us, and 1658 us for gpu-stream-fp16x3.
+ * data/suites/networks.txt on an H200, us, median of graph replays or events, 2026-11-23; floors by
+ * bytes (4.23 TB/s) and by the tensor cores (760 TFLOP/s); cudnn-post-conv-tf32 of the day before.
+ * The home case: 966 us, and 1648 us for gpu-stream-fp16x3.
  *
- * torch.compile (max-autotune, tf32) of the same day: small 82, dcgan 64, 159, 88, 107, 189, unet
- * 71, 66, 75 us for 1 to 3.
+ * torch.compile (max-autotune, tf32) beside it: small 77, dcgan 64, 164, 88, 106, 188, unet 70, 65
+ * for 1 and 2 (75 for 3, the day before): 1.7 to 4.8 x as long.
  *
  *                     phases  columns  blocks   bytes  tensor    this   cuDNN
- *     small           1 x 2      128     1156     9.5     2.7    43.0    60.3    1.4
- *     dcgan-1         1 x 4      256   8 x  8     1.8     0.3    16.8    21.4    1.3
- *     dcgan-2         1 x 1      256      128     5.0     8.7    36.2    97.6    2.7
- *     dcgan-3         1 x 2      256      288     6.5     9.9    54.4    67.4    1.2
- *     dcgan-4         1 x 2      128     1088    12.0    10.6    59.1    95.2    1.6
- *     dcgan-5         2 x 2       16     2178     9.4     1.0    51.6   158.7    3.1
- *     unet-1          1 x 2      256   4 x 26     4.3     4.3    20.5    50.6    2.5
- *     unet-2          1 x 2      128   4 x 86     4.4     3.7    22.3    42.8    1.9
- *     unet-3          1 x 2      256      314     7.4     3.5    27.0    51.2    1.9
- *     unet-4          2 x 2      256      601    14.0     3.3    44.9    80.6    1.8
- *     cyclegan-1      1 x 2      256      130     3.3     3.2    20.0    40.3    2.0
- *     cyclegan-2      2 x 2      256      261     6.0     3.2    24.1    47.2    2.0
- *     fsrcnn-x4       4 x 4       16     2025     8.8     1.5    70.7   325.9    4.6
- *     fcn8s-upscore8  1 x 8      192      496     5.1     1.1    27.1    93.9    3.5
- *     fcn32s-upscore  1 x 8      192      512     6.2     0.9    25.9
+ *     small           1 x 2      128     1156     9.5     2.7    40.4    60.3    1.5
+ *     dcgan-1         1 x 4      256   8 x  8     1.8     0.3    16.9    21.4    1.3
+ *     dcgan-2         1 x 1      256      128     5.0     8.7    34.4    97.6    2.8
+ *     dcgan-3         1 x 2      256      288     6.5     9.9    52.4    67.4    1.3
+ *     dcgan-4         1 x 2      128     1088    12.0    10.6    56.5    95.2    1.7
+ *     dcgan-5         2 x 2       16     2178     9.4     1.0    49.2   158.7    3.2
+ *     unet-1          1 x 2      256   4 x 26     4.3     4.3    19.1    50.6    2.6
+ *     unet-2          1 x 2      128   4 x 86     4.4     3.7    21.8    42.8    2.0
+ *     unet-3          1 x 2      256      314     7.4     3.5    25.8    51.2    2.0
+ *     unet-4          2 x 2      256      601    14.0     3.3    40.9    80.6    2.0
+ *     cyclegan-1      1 x 2      256      130     3.3     3.2    19.0    40.3    2.1
+ *     cyclegan-2      2 x 2      256      261     6.0     3.2    22.9    47.2    2.1
+ *     fsrcnn-x4       4 x 4       16     2025     8.8     1.5    65.4   325.9    5.0
+ *     fcn8s-upscore8  1 x 8      192      496     5.1     1.1    18.2    93.9    5.2
+ *     fcn32s-upscore  1 x 8      192      512     6.2     0.9    19.4
  *
  * Where the time goes, clocks of a consumer warp (1.9 GHz):
  *
@@ -65,7 +63,7 @@
  *     - Blocks that loop over tiles: fcn8s 30.7 -> 27.1, but fsrcnn 71 -> 81, unet-4 45 -> 53.
  *     - A window of stores costs 600 clocks before its first output, and every warp took a quarter
  *       of the channels of all windows; now each takes windows of its own, whole. Predicted: 4000
- *       clocks a tile less (unet-4 45 -> 39, fcn8s 27 -> 22). Not measured on these lines yet. */
+ *       clocks a tile less (unet-4 45 -> 39, fcn8s 27 -> 22); unet-4 40.9, fcn8s 18.2. */
 #include <stdio.h>
 
 #include "gpu/stream_plan.cuh"

@@ -27,8 +27,9 @@
       CLASS_FP32, GPU_UNIT_FP32, 1, true)                                                          \
     X(fused_fp32, "gpu-fused-fp32", "one kernel, IEEE fp32; the logits never leave the chip",      \
       CLASS_FP32, GPU_UNIT_FP32, 1, true)                                                          \
-    X(fused_fp16, "gpu-fused-fp16", "one kernel; tensor cores on fp16 scaled by powers of two",    \
-      CLASS_TF32, GPU_UNIT_FP16, 1, true)                                                          \
+    X(fused_fp16, "gpu-fused-fp16",                                                                \
+      "tensor cores on fp16; weights on chip where they fit, else streamed", CLASS_TF32,           \
+      GPU_UNIT_FP16, 1, true)                                                                      \
     X(fused_fp16x3, "gpu-fused-fp16x3", "one kernel; tensor cores on split fp16, three products",  \
       CLASS_FP32, GPU_UNIT_FP16, 3, true)                                                          \
     X(stream_fp16, "gpu-stream-fp16", "any shape; tensor cores on fp16, weights streamed",         \

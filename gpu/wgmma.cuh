@@ -86,7 +86,6 @@ struct wgmma;
 #define WGMMA_D32(how, i)                                                                          \
     WGMMA_D8(how, i), WGMMA_D8(how, i + 8), WGMMA_D8(how, i + 16), WGMMA_D8(how, i + 24)
 #define WGMMA_D64(how) WGMMA_D32(how, 0), WGMMA_D32(how, 32)
-#define WGMMA_D128(how) WGMMA_D64(how), WGMMA_D32(how, 64), WGMMA_D32(how, 96)
 
 #define WGMMA_R32_0                                                                                \
     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"   \
@@ -94,12 +93,6 @@ struct wgmma;
 #define WGMMA_R32_1                                                                                \
     ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,"    \
     "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define WGMMA_R64_1                                                                                \
-    ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,"    \
-    "%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,"  \
-    "%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,"   \
-    "%125,%126,%127"
-
 #define WGMMA_SET(x) "=f"(x)
 #define WGMMA_ADD(x) "+f"(x)
 
@@ -126,7 +119,6 @@ struct wgmma;
         }                                                                                          \
     }
 
-WGMMA_DEFINE(256, WGMMA_R32_0 WGMMA_R32_1 WGMMA_R64_1, "%128", "%129", "%130", WGMMA_D128);
 WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D64);
 
 /* ---- barriers in shared memory -------------------------------------------------------------- */
@@ -225,19 +217,6 @@ template <int kPending>
 static __device__ __forceinline__ void bulk_store_wait_read(void)
 {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
-}
-
-/* Registers a thread, from here to the end of the branch; a multiple of 8. */
-template <int kRegisters>
-static __device__ __forceinline__ void registers_shrink(void)
-{
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
-template <int kRegisters>
-static __device__ __forceinline__ void registers_grow(void)
-{
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
 #endif
