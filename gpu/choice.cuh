@@ -44,21 +44,18 @@ static inline size_t choice_workspace(const struct choice_list *list, const stru
 static inline enum status choice_prepare(const struct choice_list *list,
                                          struct variant_context *context, struct error *error)
 {
-    struct cudaDeviceProp device;
     char reason[256] = "";
     struct choice *choice = (struct choice *)calloc(1, sizeof *choice);
     if (!choice)
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     context->state = choice;
-    if (cudaGetDeviceProperties(&device, context->device) != cudaSuccess)
-        return error_set(error, STATUS_ENVIRONMENT, "no properties of device %d", context->device);
     error_set(error, STATUS_UNSUPPORTED, "no variant keeps within the class");
     enum status status = STATUS_UNSUPPORTED;
     for (size_t i = 0; i < list->count && status == STATUS_UNSUPPORTED; i++) {
         const struct variant_ops *ops = list->ops[i];
         if ((list->within_class && ops->info.cls > context->cls) ||
             (list->pays && !list->pays(ops, &context->problem)) ||
-            !ops->supports(&context->problem, &device, reason, sizeof reason))
+            !ops->supports(&context->problem, context->properties, reason, sizeof reason))
             continue;
         choice->ops = ops;
         choice->context = *context;

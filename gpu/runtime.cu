@@ -239,6 +239,7 @@ enum status gpu_plan_create(struct gpu_plan **out_plan, const struct gpu_variant
     status = device_properties(device, &properties, error);
     if (status != STATUS_OK)
         goto out;
+    plan->context.properties = properties;
     plan->context.multiprocessors = properties->multiProcessorCount;
     CHECK(cudaSetDevice(device));
     if ((status = copy_params(plan, params, error)) != STATUS_OK ||

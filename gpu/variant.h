@@ -20,6 +20,7 @@ struct variant_context {
     const float *d_bias;      /* always [out_channels]: one element is broadcast when copied */
     int64_t slice;            /* images that one launch may be given */
     int device;
+    const struct cudaDeviceProp *properties; /* of the device */
     int multiprocessors;
     enum arithmetic_class cls; /* the class asked for (gpu-auto) */
     void *state;               /* the variant's own; freed by its release() */

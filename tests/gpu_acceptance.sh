@@ -4,8 +4,9 @@
 #
 # Sections, each bounded in time: golden random rows large home networks sanitizer peers cpu; all of them
 # where none is named. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
-# measured, where the tree does not know it. Records are appended to RECORDS.jsonl; a line on standard
-# output for each section, and everything that was not a pass.
+# measured, where the tree does not know it; ASSAY_RACECHECK the program that racecheck gets (default
+# build/racecheck/assay of make RACECHECK=1 where it is, else ASSAY). Records are appended to
+# RECORDS.jsonl; a line on standard output for each section, and everything that was not a pass.
 set -u
 ASSAY=${ASSAY:-build/assay}
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -55,9 +56,12 @@ for section in $sections; do
         timeout 300 "$ASSAY" bench --budget 0.3 --rounds 4 --record "$records" \
             --impl "$own,cudnn-post-conv-tf32" --suite "$root/data/suites/networks.txt" ;;
     sanitizer)
+        racecheck=${ASSAY_RACECHECK:-build/racecheck/assay}
+        [ -x "$racecheck" ] || racecheck=$ASSAY
         for tool in memcheck racecheck initcheck synccheck; do
+            [ $tool = racecheck ] && program=$racecheck || program=$ASSAY
             timeout 60 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
-                "$ASSAY" verify --random 4 --seed 3 --impl "$own" || echo "$tool: status $?"
+                "$program" verify --random 4 --seed 3 --impl "$own" || echo "$tool: status $?"
         done ;;
     peers)
         timeout 300 python3 "$root/tests/pytorch_peers.py" --record "$records" \
