@@ -3,10 +3,14 @@
  *
  * The tile kernel's header (gpu/fused_split.cuh) defines, for gpu/fused_plan.cuh:
  *
- *     kChannels        output channels it covers         kThreads     of a block
- *     kClusterBlocks   blocks that share a tile          kRingDepth   tiles the producer may be
- * ahead kBlockChannels   channels of one block             kParts       fp16 halves of an operand
- *     fused_layout_make()   its shared memory            fused_kernel()   the kernel for a plan */
+ *     kChannels              output channels it covers
+ *     kBlockChannels         those of one block
+ *     kClusterBlocks         blocks that share a tile
+ *     kThreads               of a block
+ *     kRingDepth             tiles that the producer may be ahead
+ *     kParts                 fp16 parts of an operand
+ *     fused_layout_make()    its shared memory
+ *     fused_kernel()         the kernel for a plan */
 #ifndef ASSAY_GPU_FUSED_ARGS_CUH
 #define ASSAY_GPU_FUSED_ARGS_CUH
 

@@ -67,8 +67,8 @@
  *     (0.51); the edge's pixels a row a tile, 16 tiles an edge (0.442); the edge as eight more
  *     products of each tile, of which one row counts (0.462).
  *
- * NOTE: since these were taken the second stream's edge waits for the first's before it ends its
- * turn, once in 64 tiles.
+ * NOTE: since these were taken (at commit db1650bee289) the second stream's edge waits for the
+ * first's before it ends its turn, once in 64 tiles, and parts became functions.
  *
  * Next: the left edge; stages that are free sooner. */
 #include "gpu/fused_rows.cuh"

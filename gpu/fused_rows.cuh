@@ -64,20 +64,17 @@
 
 typedef void (*rows_kernel_pointer)(const struct rows_args);
 
-template <int kCluster, bool kPairs>
-static __global__ void __launch_bounds__(kThreads, 1)
-    fused_rows_kernel(const __grid_constant__ struct rows_args args)
-{
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(128) uint8_t shared[];
+
+/* Barriers, the weights on their way, zeros in the rings, biases in base 2; by all threads. */
+template <int kCluster>
+static __device__ __forceinline__ void rows_begin(const struct rows_args &args, uint8_t *shared,
+                                                  int rank)
+{
     typedef struct rows_layout at_byte;
-    const uint32_t base = shared_address(shared);
+    const uint32_t base = shared_address(shared), loaded = base + at_byte::barriers;
     float *logit_bias = (float *)(shared + at_byte::params);
     float *sigmoid_bias = logit_bias + 4 * kBiasPitch;
-    const uint32_t loaded = base + at_byte::barriers;
-    const int rank = blockIdx.x % kCluster;
-    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* known to be uniform */
-
     if (threadIdx.x == 0) {
         barrier_init(loaded, 1);
         for (uint32_t at = at_byte::full; at < at_byte::total; at += 8) {
@@ -109,6 +106,116 @@ static __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     if (kCluster > 1)
         asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/* The outputs in column 0, of tile m in row m of d, to the scratch, [tile][row phase][channel]. */
+template <bool kPairs>
+static __device__ __forceinline__ void
+edge_keep(const float (&d)[kColumns / 2], const float (&factor)[4], const float *sigmoid_bias,
+          float *edges, int phase, int warp)
+{
+    const int lane = lane_here(), quad = lane & 3;
+    const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
+    float *to = edges + (patch * 2 + phase) * kBlockChannels + quad;
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; j++) {
+        float out[4];
+        sigmoids<kPairs>(out, d + 4 * j, factor, sigmoid_bias[quad * kBiasPitch + j]);
+        to[4 * j] = quad < 2 ? out[1] : out[0];
+        to[16 * kBlockChannels + 4 * j] = quad < 2 ? out[3] : out[2];
+    }
+}
+
+/* A tile's outputs of one row phase to its stages, `stage` the first; the lane's are at `to` of a
+ * stage and its line t, in the row's column `col`, and `other` floats on. All of them exist. */
+template <bool kPairs>
+static __device__ __forceinline__ void
+stages_fill(float (&d)[kColumns / 2], const float (&factor)[4], const struct rows_args &args,
+            const struct rows_target &target, const float *bias, float *to, int other,
+            struct rows_stage stage, uint32_t staged, uint32_t stored)
+{
+    constexpr int kHalf = kStageLines / 2 * kStagePitch;
+    float out[2][8]; /* of one residue; the next, computed before its stage is free */
+    residue_sigmoids<kPairs>(out[0], d, factor, bias);
+#pragma unroll
+    for (int residue = 0; residue < kResidues; residue++) {
+        const uint32_t before = stored + 8 * stage.index, parity = stage.parity ^ 1;
+        const bool free = barrier_test(before, parity);
+        if (residue < kResidues - 1)
+            residue_sigmoids<kPairs>(out[(residue + 1) & 1], d + 8 * (residue + 1), factor,
+                                     bias + 2 * (residue + 1));
+        if (!free)
+            barrier_wait(before, parity);
+        const float *v = out[residue & 1];
+        float *p =
+            to + stage.index * (kStageLines * kStagePitch) + rows_offset(args, target, residue);
+        float *q = p + other;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            p[h * kHalf] = v[4 * h];
+            q[h * kHalf] = v[4 * h + 1];
+            p[h * kHalf + 16] = v[4 * h + 2];
+            q[h * kHalf + 16] = v[4 * h + 3];
+        }
+        barrier_arrive_warp(staged + 8 * stage.index);
+        rows_stage_next(stage);
+    }
+}
+
+/* The same where some don't: columns from output_w on, residues without channels, or, with `exists`
+ * false, all. */
+template <bool kPairs>
+static __device__ __forceinline__ void
+stages_fill_part(float (&d)[kColumns / 2], const float (&factor)[4], const struct rows_args &args,
+                 const struct rows_target &target, const float *bias, float *to, int col, int other,
+                 struct rows_stage stage, uint32_t staged, uint32_t stored, int residues,
+                 bool exists)
+{
+    constexpr int kHalf = kStageLines / 2 * kStagePitch;
+#pragma unroll
+    for (int residue = 0; residue < kResidues; residue++) {
+        if (residue < residues) {
+            float v[8];
+            if (exists)
+                residue_sigmoids<kPairs>(v, d + 8 * residue, factor, bias + 2 * residue);
+            barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
+            float *p =
+                to + stage.index * (kStageLines * kStagePitch) + rows_offset(args, target, residue);
+            float *q = p + other;
+#pragma unroll
+            for (int h = 0; h < 2 && exists; h++) {
+                if (col < args.output_w)
+                    p[h * kHalf] = v[4 * h];
+                if (col + other < args.output_w)
+                    q[h * kHalf] = v[4 * h + 1];
+                if (col + 16 < args.output_w)
+                    p[h * kHalf + 16] = v[4 * h + 2];
+                if (col + other + 16 < args.output_w)
+                    q[h * kHalf + 16] = v[4 * h + 3];
+            }
+            barrier_arrive_warp(staged + 8 * stage.index);
+            rows_stage_next(stage);
+        }
+    }
+}
+
+#endif
+
+template <int kCluster, bool kPairs>
+static __global__ void __launch_bounds__(kThreads, 1)
+    fused_rows_kernel(const __grid_constant__ struct rows_args args)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ __align__(128) uint8_t shared[];
+    typedef struct rows_layout at_byte;
+    const uint32_t base = shared_address(shared);
+    float *logit_bias = (float *)(shared + at_byte::params);
+    float *sigmoid_bias = logit_bias + 4 * kBiasPitch;
+    const uint32_t loaded = base + at_byte::barriers;
+    const int rank = blockIdx.x % kCluster;
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* known to be uniform */
+
+    rows_begin<kCluster>(args, shared, rank);
 
     /* the cluster's tiles: the first half are stream 0's, from `middle` on stream 1's */
     const int cluster = blockIdx.x / kCluster;
@@ -185,16 +292,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
                     image_refuse(args, refused);
                     image_refuse(args, refused + 8);
                 }
-                const int lane = lane_here(), quad = lane & 3;
-                const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
-                float *to = edges + s * edge_stream + (patch * 2 + phase) * kBlockChannels + quad;
-#pragma unroll
-                for (int j = 0; j < kColumns / 8; j++) {
-                    float out[4];
-                    sigmoids<kPairs>(out, d + 4 * j, factor, sigmoid_bias[quad * kBiasPitch + j]);
-                    to[4 * j] = quad < 2 ? out[1] : out[0];
-                    to[16 * kBlockChannels + 4 * j] = quad < 2 ? out[3] : out[2];
-                }
+                edge_keep<kPairs>(d, factor, sigmoid_bias, edges + s * edge_stream, phase, warp);
                 fence_proxy_async_global();
                 if (s == 1) /* or the parity of the next turn's wait would be of two turns */
                     turn_wait(their_turns, turn, turns_theirs);
@@ -223,63 +321,14 @@ static __global__ void __launch_bounds__(kThreads, 1)
             const int other = 1 - 2 * turned;               /* from there to d[4j + 1]'s */
             const float *bias = sigmoid_bias + quad * kBiasPitch;
             float *to = stages + quad * kStagePitch + (phase - target.skip) * args.output_w + col;
-            constexpr int kHalf = kStageLines / 2 * kStagePitch;
-            struct rows_stage stage = rows_stage_of((2 * i + s) * residues);
+            const struct rows_stage stage = rows_stage_of((2 * i + s) * residues);
             turn_wait(their_turns, turn - (s == 0), turns_theirs);
-            if (exists && residues == kResidues && args.output_w >= args.lead + 128) {
-                float out[2][8]; /* of one residue; the next, computed before its stage is free */
-                residue_sigmoids<kPairs>(out[0], d, factor, bias);
-#pragma unroll
-                for (int residue = 0; residue < kResidues; residue++) {
-                    const uint32_t before = stored + 8 * stage.index, parity = stage.parity ^ 1;
-                    const bool free = barrier_test(before, parity);
-                    if (residue < kResidues - 1)
-                        residue_sigmoids<kPairs>(out[(residue + 1) & 1], d + 8 * (residue + 1),
-                                                 factor, bias + 2 * (residue + 1));
-                    if (!free)
-                        barrier_wait(before, parity);
-                    const float *v = out[residue & 1];
-                    float *p = to + stage.index * (kStageLines * kStagePitch) +
-                               rows_offset(args, target, residue);
-                    float *q = p + other;
-#pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        p[h * kHalf] = v[4 * h];
-                        q[h * kHalf] = v[4 * h + 1];
-                        p[h * kHalf + 16] = v[4 * h + 2];
-                        q[h * kHalf + 16] = v[4 * h + 3];
-                    }
-                    barrier_arrive_warp(staged + 8 * stage.index);
-                    rows_stage_next(stage);
-                }
-            } else {
-#pragma unroll
-                for (int residue = 0; residue < kResidues; residue++) {
-                    if (residue < residues) {
-                        float v[8];
-                        if (exists)
-                            residue_sigmoids<kPairs>(v, d + 8 * residue, factor,
-                                                     bias + 2 * residue);
-                        barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
-                        float *p = to + stage.index * (kStageLines * kStagePitch) +
-                                   rows_offset(args, target, residue);
-                        float *q = p + other;
-#pragma unroll
-                        for (int h = 0; h < 2 && exists; h++) {
-                            if (col < args.output_w)
-                                p[h * kHalf] = v[4 * h];
-                            if (col + other < args.output_w)
-                                q[h * kHalf] = v[4 * h + 1];
-                            if (col + 16 < args.output_w)
-                                p[h * kHalf + 16] = v[4 * h + 2];
-                            if (col + other + 16 < args.output_w)
-                                q[h * kHalf + 16] = v[4 * h + 3];
-                        }
-                        barrier_arrive_warp(staged + 8 * stage.index);
-                        rows_stage_next(stage);
-                    }
-                }
-            }
+            if (exists && residues == kResidues && args.output_w >= args.lead + 128)
+                stages_fill<kPairs>(d, factor, args, target, bias, to, other, stage, staged,
+                                    stored);
+            else
+                stages_fill_part<kPairs>(d, factor, args, target, bias, to, col, other, stage,
+                                         staged, stored, residues, exists);
             barrier_arrive_warp(our_turns);
             turn++;
         }
