@@ -25,14 +25,15 @@
  * Launch (128 channels): 128 threads, 2 blocks a multiprocessor, 227 registers, 32 KiB of shared
  * memory each. Fast intrinsics: ex2.approx and rcp.approx (gpu/epilogue_math.cuh).
  *
- * Home case: 139.6 GFLOP in 16,641 tiles, 1.22 GB; floor 2.68 ms at cuBLAS's measured fp32 rate of
- * 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms). Measured on that H200, 2026-11-22,
- * all in one process in turn, of 1024 FFMA the share of the loop's instructions in brackets:
+ * Home case: 139.6 GFLOP, 136.4 without taps on the padding, in 16,641 tiles, 1.22 GB; floor 2.68
+ * ms at cuBLAS's measured fp32 rate of 50.9 TFLOP/s (H200; the copy rate alone would give 0.29 ms).
+ * Measured on that H200, 2026-11-22, all in one process in turn; in brackets the share that FFMA
+ * have of the loop's instructions:
  *
- *     3.480 ms   slices of 8, copies spread over the arithmetic (87.1 %): 79 % of that rate
+ *     3.480 ms   slices of 8, copies spread over the arithmetic (87.1 %): 77 % of that rate
  *     3.375      pixels up and down, so that an operand is read again at once (87.5 %)
  *     3.279      all copies of a slice at its start (89.4 %)
- *     3.218      a kernel for problems without rests: this one (91.0 %), 85 %
+ *     3.218      a kernel for problems without rests: this one (91.0 %), 83 %
  *     3.383      the same with slices of 16: 36 KiB of instructions, for which it waits
  *     3.465      the same with slices of 4
  *     3.694      a loop of two steps, 11 KiB (88.6 %) */
