@@ -19,30 +19,30 @@ struct choice_list {
     bool (*pays)(const struct variant_ops *, const struct problem *); /* or NULL: always */
 };
 
-static inline bool choice_supports(const struct choice_list *list, const struct problem *problem,
-                                   const struct cudaDeviceProp *device, char *reason,
-                                   size_t reason_size)
+template <const struct choice_list &list>
+static bool choice_supports(const struct problem *problem, const struct cudaDeviceProp *device,
+                            char *reason, size_t reason_size)
 {
-    for (size_t i = 0; i < list->count; i++)
-        if (list->ops[i]->supports(problem, device, reason, reason_size))
+    for (size_t i = 0; i < list.count; i++)
+        if (list.ops[i]->supports(problem, device, reason, reason_size))
             return true;
     return false; /* the last one's reason: the most general stands last */
 }
 
 /* The most that any of them needs: the slice is settled before the choice is. */
-static inline size_t choice_workspace(const struct choice_list *list, const struct problem *problem,
-                                      int64_t images)
+template <const struct choice_list &list>
+static size_t choice_workspace(const struct problem *problem, int64_t images)
 {
     size_t most = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        const size_t bytes = list->ops[i]->workspace ? list->ops[i]->workspace(problem, images) : 0;
+    for (size_t i = 0; i < list.count; i++) {
+        const size_t bytes = list.ops[i]->workspace ? list.ops[i]->workspace(problem, images) : 0;
         most = bytes > most ? bytes : most;
     }
     return most;
 }
 
-static inline enum status choice_prepare(const struct choice_list *list,
-                                         struct variant_context *context, struct error *error)
+template <const struct choice_list &list>
+static enum status choice_prepare(struct variant_context *context, struct error *error)
 {
     char reason[256] = "";
     struct choice *choice = (struct choice *)calloc(1, sizeof *choice);
@@ -51,10 +51,10 @@ static inline enum status choice_prepare(const struct choice_list *list,
     context->state = choice;
     error_set(error, STATUS_UNSUPPORTED, "no variant keeps within the class");
     enum status status = STATUS_UNSUPPORTED;
-    for (size_t i = 0; i < list->count && status == STATUS_UNSUPPORTED; i++) {
-        const struct variant_ops *ops = list->ops[i];
-        if ((list->within_class && ops->info.cls > context->cls) ||
-            (list->pays && !list->pays(ops, &context->problem)) ||
+    for (size_t i = 0; i < list.count && status == STATUS_UNSUPPORTED; i++) {
+        const struct variant_ops *ops = list.ops[i];
+        if ((list.within_class && ops->info.cls > context->cls) ||
+            (list.pays && !list.pays(ops, &context->problem)) ||
             !ops->supports(&context->problem, context->properties, reason, sizeof reason))
             continue;
         choice->ops = ops;

@@ -1,5 +1,4 @@
-/* The whole model in one kernel on Hopper's tensor cores: x read once, y written once, nothing
- * between.
+/* The whole model on Hopper's tensor cores at tf32's accuracy; the logits never leave the chip.
  *
  *     y = sigmoid(scale * (softmax(conv_transpose2d(x, W) + conv_bias, dim=1) + bias))
  *
@@ -14,9 +13,9 @@
  * is scaled by its largest magnitude at prepare, x by 16, so that images whose largest |x| is
  * within [0.03125, 4094] keep the class's bound. The kernel notes the largest |x| of every image,
  * and gpu/fused_repair.cuh, which follows in the stream, computes the others again in IEEE fp32:
- * images out of range, with NaN or infinities, or all of them where a weight is not finite. A pass
- * over x beforehand would cost 31 us. The choice is an image's own, so bits don't depend on
- * slicing.
+ * images out of range, with NaN or infinities, those whose softmax would need a maximum subtracted
+ * (gpu/fused_rows.cuh), or all of them where a weight is not finite. A pass over x beforehand would
+ * cost 31 us. The choice is an image's own, so bits don't depend on slicing.
  *
  * What the forms measure and what was tried: gpu/fused_rows.cu, gpu/stream_fp16.cu. */
 #include <string.h>
@@ -27,20 +26,9 @@
 static const struct variant_ops *const forms[] = {&fused_form_rows, &variant_stream_fp16};
 static const struct choice_list list = {forms, sizeof forms / sizeof *forms, false, NULL};
 
-static bool supports(const struct problem *problem, const struct cudaDeviceProp *device,
-                     char *reason, size_t reason_size)
-{
-    return choice_supports(&list, problem, device, reason, reason_size);
-}
-
-static size_t workspace(const struct problem *problem, int64_t images)
-{
-    return choice_workspace(&list, problem, images);
-}
-
 static enum status prepare(struct variant_context *context, struct error *error)
 {
-    const enum status status = choice_prepare(&list, context, error);
+    const enum status status = choice_prepare<list>(context, error);
     if (status == STATUS_OK)
         memcpy(context->note, ((const struct choice *)context->state)->context.note,
                sizeof context->note);
@@ -49,8 +37,8 @@ static enum status prepare(struct variant_context *context, struct error *error)
 
 const struct variant_ops variant_fused_fp16 = {
     .info = VARIANT_INFO(fused_fp16),
-    .supports = supports,
-    .workspace = workspace,
+    .supports = choice_supports<list>,
+    .workspace = choice_workspace<list>,
     .prepare = prepare,
     .launch = choice_launch,
     .release = choice_release,

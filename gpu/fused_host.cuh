@@ -10,7 +10,7 @@
 
 #include "gpu/cuda_check.h"
 #include "gpu/fp16_range.cuh"
-#include "gpu/fused_args.cuh"
+#include "gpu/fused_common.cuh"
 #include "gpu/fused_repair.cuh"
 #include "gpu/variant.h"
 
@@ -30,6 +30,46 @@ static inline struct fast_divisor fast_divisor_make(uint32_t divisor)
         by.shift = bits - 1;
     }
     return by;
+}
+
+/* Why neither fused kernel can do it, or NULL. */
+static inline const char *fused_refusal(const struct problem *p,
+                                        const struct cudaDeviceProp *device)
+{
+    const char *why = hopper_refusal(device);
+    if (why)
+        ;
+    else if (p->stride_h != 2 || p->stride_w != 2)
+        why = "only stride 2 is supported";
+    else if (p->kernel_h > 4 || p->kernel_w > 4)
+        why = "only kernels of up to 4 x 4 are supported";
+    else if (p->dilation_h != 1 || p->dilation_w != 1 || p->groups != 1)
+        why = "dilation and groups are not supported";
+    else if (p->in_channels > kChannelGroups * 8)
+        why = "more than 64 input channels are not supported";
+    else if (p->out_channels > kRepairChannels)
+        why = "more than 128 output channels are not supported";
+    return why;
+}
+
+/* A grid of clusters of `cluster` blocks. */
+template <class Args>
+static cudaError_t launch_clusters(void (*kernel)(const Args), int cluster, int blocks, int threads,
+                                   uint32_t shared_bytes, cudaStream_t stream, const Args &args)
+{
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute;
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, args);
 }
 
 struct fused_shared {

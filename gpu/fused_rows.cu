@@ -16,13 +16,13 @@
  * ncu, --clock-control none, at the rung of 0.433: 436 us at 1.76 GHz; issue slots 45 %, L1 60 %,
  * L2 71 %, DRAM 60 %.
  *
- * What bounds it: latency, shared between the warps that compute and the two that store. By
- * themselves a tile's products take 2,050 clocks, its exponentials and the trade of sums 1,600, its
- * stages 250 each, 6,000 in all; the two streams take 10,300 for one each. A stage is free again
- * some 1,500 clocks after it is full, and the computing warps wait for one in 7 to 9 % of their
- * samples; the storing warps, whose 140 instructions a stage share the schedulers with theirs, are
- * busy for 80 %. The left edge costs 9 %: its pixels are 4 bytes of each sector, from all
- * multiprocessors at once (25 us), and nothing is stored meanwhile.
+ * What bounds it: latency, shared between the warps that compute and the two that store. In a trace
+ * of the rung of 0.482, where they waited for nothing but x, a tile's products took 2,350 clocks,
+ * its exponentials and the trade of sums 1,700, a stage 270; 6,200 in all, and two streams share a
+ * multiprocessor, so 3,100 a tile would do where 6,000 pass (0.433 ms, 126 tiles a cluster). At the
+ * rung of 0.433 the computing warps wait for a free stage in 9 % of their samples, and spend 9 % on
+ * the left edge: its pixels are 4 bytes of each sector, from all multiprocessors at once, and
+ * nothing is stored meanwhile.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -48,18 +48,18 @@
  *     0.534   no maximum; movers apart, two that load and two that store by copies, whose
  *             operands are made uniform: a copy then takes 30 clocks (0.40). Copies reach the
  *             copy rate from one warp alone.
- *     0.541   turns at the stages, six for both streams (0.36). Now a load of column 0 held up
+ *     0.541   turns at the stages, six for both streams (0.33). Now a load of column 0 held up
  *             every fence behind it.
  *     0.498   column 0 by a copy.
  *     0.446   (traced) first and last tiles of an image by copies too: by stores, line after
  *             line, they held up all.
- *     0.563   the storing warps as a function, since the compiler spilled 20 registers of the
+ *     0.563   the storing warps as a function, since the compiler spilled registers of the
  *             computing ones: generic addresses and arguments from memory. 0.458 once they were
  *             shared addresses and registers.
  *     0.482   two stages at a time: now stages take 250 clocks, and all wait for x.
- *     0.440   x by 16 bytes a lane, 200 instructions a row instead of 560.
+ *     0.440   x by 16 bytes a lane, a quarter of the loads.
  *     0.433   the storing warps' arithmetic in 32 bits and before a stage is full; 0.436 and
- *             0.439 in later runs, with a quarter of their instructions less (0.40): no gain.
+ *             0.439 in later runs, with a quarter of their instructions less (0.41): no gain.
  *     0.431   a stage free as soon as its own copies have read it (0.41).
  *
  *     Not kept: half of the sigmoids before the sums arrive (0.441); a third of x in flight across
@@ -83,7 +83,6 @@
 #include "gpu/fused_host.cuh"
 
 constexpr float kScaleX = 16.0f;
-constexpr int kClusterMost = 2;
 
 /* Blocks that share a tile's channels. */
 static int cluster_of(const struct problem *p)
@@ -95,21 +94,11 @@ static bool supports(const struct problem *p, const struct cudaDeviceProp *devic
                      size_t reason_size)
 {
     const int64_t lead = p->padding_w & 1;
-    const char *why = hopper_refusal(device);
+    const char *why = fused_refusal(p, device);
     if (why)
         ;
-    else if (p->stride_h != 2 || p->stride_w != 2)
-        why = "only stride 2 is supported";
-    else if (p->kernel_h > 4 || p->kernel_w > 4)
-        why = "only kernels of up to 4 x 4 are supported";
     else if (p->padding_h > 1 || p->padding_w > 1)
         why = "only padding of up to 1 is supported";
-    else if (p->dilation_h != 1 || p->dilation_w != 1 || p->groups != 1)
-        why = "dilation and groups are not supported";
-    else if (p->in_channels > kChannelGroups * 8)
-        why = "more than 64 input channels are not supported";
-    else if (p->out_channels > kClusterMost * kBlockChannels)
-        why = "more than 128 output channels are not supported";
     else if (p->width > 64 || problem_output_w(p) > 128 + lead || problem_output_w(p) < 96)
         why = "only rows of 96 to 129 outputs are supported";
     else if ((double)larger(p->batch, 1) * (double)(p->height + 2) >= 0x1p31 ||
@@ -218,8 +207,6 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     const struct rows_state *state = (const struct rows_state *)context->state;
     const struct problem *p = &context->problem;
     struct rows_args args;
-    cudaLaunchConfig_t config = {};
-    cudaLaunchAttribute attribute;
     int64_t patch_rows;
     int clusters;
     if (images == 0)
@@ -259,17 +246,8 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     clusters = state->clusters < args.tiles ? state->clusters : args.tiles;
     args.tiles_each = args.tiles / clusters;
     args.tiles_over = args.tiles % clusters;
-    config.gridDim = dim3(clusters * state->cluster);
-    config.blockDim = dim3(kThreads);
-    config.dynamicSmemBytes = rows_layout::total;
-    config.stream = stream;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = state->cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    CHECK(cudaLaunchKernelEx(&config, kernel_of(state->cluster, state->shared.pairs), args));
+    CHECK(launch_clusters(kernel_of(state->cluster, state->shared.pairs), state->cluster,
+                          clusters * state->cluster, kThreads, rows_layout::total, stream, args));
     status = fused_shared_repair(&state->shared, context, d_x, d_y, images, stream, error);
 out:
     return status;

@@ -125,13 +125,8 @@ static __device__ __forceinline__ void combine(float (&sum)[4], uint32_t exchang
     const float mine = high ? (odd ? sum[2] : sum[3]) : (odd ? sum[1] : sum[0]);
     const uint32_t buffer = exchange + (turn & 1) * 128;
     const uint32_t barrier = arrived + (turn & 1) * 8;
-    uint32_t to, to_barrier;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-                 : "=r"(to)
-                 : "r"(buffer + lane * 4), "r"(rank ^ 1));
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-                 : "=r"(to_barrier)
-                 : "r"(barrier), "r"(rank ^ 1));
+    const uint32_t to = cluster_map(buffer + lane * 4, rank ^ 1);
+    const uint32_t to_barrier = cluster_map(barrier, rank ^ 1);
     if (lane == 0)
         barrier_expect(barrier, 128);
     asm volatile(

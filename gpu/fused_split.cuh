@@ -34,8 +34,31 @@
 #include <stdint.h>
 
 #include "gpu/epilogue_math.cuh"
-#include "gpu/fused_args.cuh"
+#include "gpu/fused_common.cuh"
 #include "gpu/wgmma.cuh"
+
+constexpr int kTilePixels = 64; /* patches in a tile: the rows of the instruction */
+constexpr int kBarriers = 4;    /* of each kind: no more tiles than that are in work */
+
+struct fused_args {
+    const float *x;
+    float *y;
+    const __half *weights; /* [row phase][block of the cluster][part][tap][k / 8][column][8] */
+    const float *conv_bias;
+    const float *bias;
+    uint32_t *image_max; /* [images], bits of the largest |x| */
+    float x_scale;       /* power of two */
+    float descale;       /* log2(e) / (x_scale * weight_scale) */
+    float scaling_factor;
+    struct fused_geometry geometry;
+};
+
+/* Shared memory, in bytes from its start. */
+struct fused_layout {
+    uint32_t weights, ring, stage, exchange, params, barriers, total;
+};
+
+typedef void (*fused_kernel_pointer)(const struct fused_args);
 
 constexpr int kClusterBlocks = 2;
 constexpr int kBlockChannels = 64;
@@ -273,12 +296,9 @@ static __device__ __forceinline__ void combine(const float (&maximum)[4], const 
     const float s = quad & 2 ? (quad & 1 ? sum[3] : sum[2]) : (quad & 1 ? sum[1] : sum[0]);
     const uint32_t buffer = exchange + (turn & 1) * 256;
     float other[8];
-    uint32_t to, bar;
     const uint32_t mine = arrived + (turn & 1) * 8;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-                 : "=r"(to)
-                 : "r"(buffer + lane * 8), "r"(rank ^ 1));
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(bar) : "r"(mine), "r"(rank ^ 1));
+    const uint32_t to = cluster_map(buffer + lane * 8, rank ^ 1);
+    const uint32_t bar = cluster_map(mine, rank ^ 1);
     if (lane == 0)
         barrier_expect(mine, 256);
     asm volatile(

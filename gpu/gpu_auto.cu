@@ -16,8 +16,9 @@ static const struct variant_ops *const preference[] = {
 
 /* Kernels with resident weights bring them in first, 128 KB a multiprocessor, and the split one
  * computes 128 channels whatever the problem has. Home case, us, resident against streamed: one
- * image 21.5 and 15.5 (split 20.7 and 15.6), 128 images 459 and 966 (956 and 1648); from the third
- * image on, then. Three channels (dcgan-5 of data/suites/networks.txt): 141 and 49 in one product.
+ * image 21.5 and 15.5 (split 20.7 and 15.6), 128 images 459 and 966 (956 and 1648): lines through
+ * these cross before the third image. Three channels (dcgan-5 of data/suites/networks.txt): 141 and
+ * 49 in one product.
  */
 static bool pays(const struct variant_ops *ops, const struct problem *p)
 {
@@ -32,20 +33,9 @@ static bool pays(const struct variant_ops *ops, const struct problem *p)
 static const struct choice_list list = {preference, sizeof preference / sizeof *preference, true,
                                         pays};
 
-static bool supports(const struct problem *problem, const struct cudaDeviceProp *device,
-                     char *reason, size_t reason_size)
-{
-    return choice_supports(&list, problem, device, reason, reason_size);
-}
-
-static size_t workspace(const struct problem *problem, int64_t images)
-{
-    return choice_workspace(&list, problem, images);
-}
-
 static enum status prepare(struct variant_context *context, struct error *error)
 {
-    const enum status status = choice_prepare(&list, context, error);
+    const enum status status = choice_prepare<list>(context, error);
     if (status == STATUS_OK) {
         const struct choice *choice = (const struct choice *)context->state;
         snprintf(context->note, sizeof context->note, "%s%s%.150s", choice->ops->info.name,
@@ -63,8 +53,8 @@ const struct variant_ops *variant_resolve(const struct variant_ops *ops,
 
 const struct variant_ops variant_auto = {
     .info = VARIANT_INFO(auto),
-    .supports = supports,
-    .workspace = workspace,
+    .supports = choice_supports<list>,
+    .workspace = choice_workspace<list>,
     .prepare = prepare,
     .launch = choice_launch,
     .release = choice_release,

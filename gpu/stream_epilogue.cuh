@@ -11,7 +11,8 @@
 
 #include "gpu/epilogue_math.cuh"
 #include "gpu/stream_args.cuh"
-#include "gpu/stream_mma.cuh"
+#include "gpu/stream_copy.cuh"
+#include "gpu/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 

@@ -40,8 +40,9 @@
 
 #include "gpu/stream_args.cuh"
 #include "gpu/stream_convert.cuh"
+#include "gpu/stream_copy.cuh"
 #include "gpu/stream_epilogue.cuh"
-#include "gpu/stream_mma.cuh"
+#include "gpu/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -163,10 +164,10 @@ stream_multiply(float (&d)[T::kColumns / 2], const struct stream_geometry &g, ui
 #pragma unroll
         for (int k = 0; k < T::kSlice / 16; k++) {
             const uint64_t xk = x + k * (2 * T::kPlaneX / 16), wk = w + k * (2 * T::kPlaneW / 16);
-            stream_mma<T::kColumns>::run(d, xk, wk);
+            wgmma<T::kColumns>::run(d, xk, wk);
             if (T::kParts == 2) {
-                stream_mma<T::kColumns>::run(d, xk, wk + T::kPartW / 16);
-                stream_mma<T::kColumns>::run(d, xk + T::kPartX / 16, wk);
+                wgmma<T::kColumns>::run(d, xk, wk + T::kPartW / 16);
+                wgmma<T::kColumns>::run(d, xk + T::kPartX / 16, wk);
             }
         }
         wgmma_commit();

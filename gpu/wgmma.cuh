@@ -1,4 +1,5 @@
-/* Hopper's warpgroup matrix instruction and what it needs around it (internal to gpu/; sm_90a).
+/* Hopper's warpgroup matrix instruction and what goes with it: fences, barriers in shared memory,
+ * bulk copies, clusters (internal to gpu/; sm_90a).
  *
  *     d[64, N] += a[64, 16] * b[16, N]      a, b fp16 in shared memory, d fp32 in registers
  *
@@ -83,18 +84,34 @@ struct wgmma;
 #define WGMMA_D8(how, i)                                                                           \
     how(d[i]), how(d[i + 1]), how(d[i + 2]), how(d[i + 3]), how(d[i + 4]), how(d[i + 5]),          \
         how(d[i + 6]), how(d[i + 7])
-#define WGMMA_D32(how, i)                                                                          \
-    WGMMA_D8(how, i), WGMMA_D8(how, i + 8), WGMMA_D8(how, i + 16), WGMMA_D8(how, i + 24)
-#define WGMMA_D64(how) WGMMA_D32(how, 0), WGMMA_D32(how, 32)
+#define WGMMA_D16(how, i) WGMMA_D8(how, i), WGMMA_D8(how, i + 8)
+#define WGMMA_D32(how, i) WGMMA_D16(how, i), WGMMA_D16(how, i + 16)
+#define WGMMA_D64(how, i) WGMMA_D32(how, i), WGMMA_D32(how, i + 32)
+#define WGMMA_D96(how, i) WGMMA_D64(how, i), WGMMA_D32(how, i + 64)
+#define WGMMA_D128(how, i) WGMMA_D64(how, i), WGMMA_D64(how, i + 64)
 
-#define WGMMA_R32_0                                                                                \
-    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"   \
-    "%25,%26,%27,%28,%29,%30,%31"
-#define WGMMA_R32_1                                                                                \
-    ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,"    \
-    "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define WGMMA_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define WGMMA_R16 WGMMA_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define WGMMA_R32 WGMMA_R16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define WGMMA_R64                                                                                  \
+    WGMMA_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"      \
+              "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define WGMMA_R96                                                                                  \
+    WGMMA_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,"      \
+              "%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define WGMMA_R128                                                                                 \
+    WGMMA_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"      \
+              "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,"        \
+              "%127"
+
 #define WGMMA_SET(x) "=f"(x)
 #define WGMMA_ADD(x) "+f"(x)
+
+#define WGMMA_ISSUE(columns, registers, a, b, d, predicate, ...)                                   \
+    asm volatile("{\n.reg .pred p;\n" predicate ";\nwgmma.mma_async.sync.aligned.m64n" #columns    \
+                 "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"              \
+                 : d                                                                               \
+                 : "l"(desc_a), "l"(desc_b)__VA_ARGS__)
 
 #define WGMMA_DEFINE(columns, registers, a, b, flag, d_list)                                       \
     template <>                                                                                    \
@@ -102,24 +119,27 @@ struct wgmma;
         static __device__ __forceinline__ void start(float (&d)[columns / 2], uint64_t desc_a,     \
                                                      uint64_t desc_b)                              \
         {                                                                                          \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\n"                                \
-                         "wgmma.mma_async.sync.aligned.m64n" #columns                              \
-                         "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"      \
-                         : d_list(WGMMA_SET)                                                       \
-                         : "l"(desc_a), "l"(desc_b));                                              \
+            WGMMA_ISSUE(columns, registers, a, b, d_list(WGMMA_SET, 0), "setp.ne.b32 p, 0, 0");    \
         }                                                                                          \
         static __device__ __forceinline__ void run(float (&d)[columns / 2], uint64_t desc_a,       \
-                                                   uint64_t desc_b, int accumulate = 1)            \
+                                                   uint64_t desc_b)                                \
         {                                                                                          \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag ", 0;\n"                         \
-                         "wgmma.mma_async.sync.aligned.m64n" #columns                              \
-                         "k16.f32.f16.f16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}\n"      \
-                         : d_list(WGMMA_ADD)                                                       \
-                         : "l"(desc_a), "l"(desc_b), "r"(accumulate));                             \
+            WGMMA_ISSUE(columns, registers, a, b, d_list(WGMMA_ADD, 0), "setp.eq.b32 p, 0, 0");    \
+        }                                                                                          \
+        static __device__ __forceinline__ void run(float (&d)[columns / 2], uint64_t desc_a,       \
+                                                   uint64_t desc_b, int accumulate)                \
+        {                                                                                          \
+            WGMMA_ISSUE(columns, registers, a, b, d_list(WGMMA_ADD, 0),                            \
+                        "setp.ne.b32 p, " flag ", 0", , "r"(accumulate));                          \
         }                                                                                          \
     }
 
-WGMMA_DEFINE(128, WGMMA_R32_0 WGMMA_R32_1, "%64", "%65", "%66", WGMMA_D64);
+WGMMA_DEFINE(16, WGMMA_R8, "%8", "%9", "%10", WGMMA_D8);
+WGMMA_DEFINE(32, WGMMA_R16, "%16", "%17", "%18", WGMMA_D16);
+WGMMA_DEFINE(64, WGMMA_R32, "%32", "%33", "%34", WGMMA_D32);
+WGMMA_DEFINE(128, WGMMA_R64, "%64", "%65", "%66", WGMMA_D64);
+WGMMA_DEFINE(192, WGMMA_R96, "%96", "%97", "%98", WGMMA_D96);
+WGMMA_DEFINE(256, WGMMA_R128, "%128", "%129", "%130", WGMMA_D128);
 
 /* ---- barriers in shared memory -------------------------------------------------------------- */
 
@@ -217,6 +237,35 @@ template <int kPending>
 static __device__ __forceinline__ void bulk_store_wait_read(void)
 {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
+/* ---- clusters -------------------------------------------------------------------------------- */
+
+static __device__ __forceinline__ uint32_t cluster_rank(void)
+{
+    uint32_t rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+/* All threads of all blocks; orders shared memory among them. */
+static __device__ __forceinline__ void cluster_sync(void)
+{
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+/* The address in block `rank` that `address` is here. */
+static __device__ __forceinline__ uint32_t cluster_map(uint32_t address, uint32_t rank)
+{
+    uint32_t there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
+}
+
+static __device__ __forceinline__ void cluster_store(uint32_t address, float2 v)
+{
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(v.x), "f"(v.y)
+                 : "memory");
 }
 
 #endif
