@@ -99,6 +99,8 @@ static bool supports(const struct problem *p, const struct cudaDeviceProp *devic
         ;
     else if (p->padding_h > 1 || p->padding_w > 1)
         why = "only padding of up to 1 is supported";
+    else if ((p->out_channels - 1) % kBlockChannels < 2) /* see column_ask() */
+        why = "one or two output channels beyond a multiple of 64 are not supported";
     else if (p->width > 64 || problem_output_w(p) > 128 + lead || problem_output_w(p) < 96)
         why = "only rows of 96 to 129 outputs are supported";
     else if ((double)larger(p->batch, 1) * (double)(p->height + 2) >= 0x1p31 ||
@@ -186,8 +188,8 @@ static enum status prepare(struct variant_context *context, struct error *error)
     packed = (size_t)state->cluster * 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 8;
     if ((status = fused_shared_prepare(&state->shared, context, packed, kScaleX, 1, error)))
         goto out;
-    CHECK(cudaMalloc(&state->edge, (size_t)state->clusters * kStreams * state->cluster *
-                                       kEdgeTiles * 2 * kBlockChannels * sizeof *state->edge));
+    CHECK(cudaMalloc(&state->edge, (size_t)state->clusters * kStreams * state->cluster * 2 *
+                                       kEdgeTiles * kColumns * sizeof *state->edge));
     pack_rows_kernel<<<256, 256>>>(context->d_weight, state->shared.weights, (int)p->in_channels,
                                    (int)p->out_channels, (int)p->kernel_h, (int)p->kernel_w,
                                    state->cluster, state->shared.weight_scale);
@@ -221,6 +223,7 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.edge = state->edge;
     args.image_max = state->shared.image_max;
     args.x_scale = kScaleX;
+    args.x_unit = 1.0f / kScaleX;
     args.aligned = ((uintptr_t)d_x & 15) == 0 && p->width % 4 == 0;
     args.descale = LOG2_E / (kScaleX * state->shared.weight_scale);
     args.scaling_factor = p->scaling_factor;

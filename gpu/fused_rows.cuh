@@ -23,25 +23,27 @@
  * turn at the stages. Warps:
  *
  *     16  products and epilogue: a warpgroup for each (stream, row phase), m64n128k16
- *      2  fetch x for both streams, a row ahead, half the channels each: NCHW fp32, 16 bytes of a
- *         channel's row a lane, 16 channels at once, and out of the registers eight channels of a
- *         pixel to a 16-byte store, which is the transposition and the conversion at once
- *      2  take full stages to y, every other pair each, by bulk copies
+ *      2  fetch x, a stream each, a tile ahead: NCHW fp32, 16 bytes of a channel's row a lane, 16
+ *         channels at once, and out of the registers eight channels of a pixel to a 16-byte store,
+ *         which is the transposition and the conversion at once. A block of a cluster fetches half
+ *         the channels and stores them in both rings
+ *      2  take full stages to y, every other one each, by bulk copies
  *
  * Softmax without a maximum: numerators are 2^logit as they are (less the largest conv_bias). A
  * sum that leaves [2^-60, 2^120] refuses its image, which gpu/fused_repair.cuh computes again.
  *
  * The store. y's rows are 129 floats in the home case: none begins at a sector of 32 bytes, and a
  * sector that is written in two parts costs the L2 several times what a whole one does. So a tile
- * is laid out in shared memory as it will lie in y, eight channels at a time. Channels c and c + 8
- * have the same offset in a sector; a stage takes those of one residue. Whole sectors go out by a
+ * is laid out in shared memory as it will lie in y, 16 channels at a time. Channels c and c + 8
+ * have the same offset in a sector; a stage takes those of two residues. Whole sectors go out by a
  * copy of 1 KB a channel; the floats behind the last whole sector are carried over to the stream's
  * next tile, where they begin the first. Only where an image or a stream begins or ends is a sector
- * written in parts. Six stages, in turn for both streams, keep the copies going all the time.
+ * written in parts. Three stages, in turn for both streams, keep the copies going all the time.
  *
  * The left edge. With padding 1 a row has 65 patches, the first with one output only, in column 0.
- * Before every 64 tiles a stream multiplies the patches (a, 0) of all of them as one more tile, out
- * of the empty stages, and keeps column 0 in a scratch of device memory.
+ * Before every 16 tiles a stream multiplies the patches (a, 0) of all of them as one more tile, of
+ * which one warp's rows count, and keeps column 0 in a scratch of device memory. Their pixels, 4
+ * bytes of a sector each, are collected in a strip a row a tile: at once they would hold up all.
  *
  *     shared memory                         registers of a warpgroup, warp w, lane l,
  *     ring of x, fp16, of each stream       g = l / 4, t = l % 4; j = 2 residue + h:
@@ -78,9 +80,10 @@ static __device__ __forceinline__ void rows_begin(const struct rows_args &args, 
     if (threadIdx.x == 0) {
         barrier_init(loaded, 1);
         for (uint32_t at = at_byte::full; at < at_byte::total; at += 8) {
-            const bool by_products = (at >= at_byte::done && at < at_byte::stored) ||
+            const bool by_products = (at >= at_byte::staged && at < at_byte::stored) ||
                                      (at >= at_byte::turns && at < at_byte::asked);
-            const int warps = by_products ? 8 : at < at_byte::done ? 2 : 1;
+            const bool by_both = at >= at_byte::done && at < at_byte::staged;
+            const int warps = by_both ? 8 * kCluster : by_products ? 8 : 1;
             barrier_init(base + at, at < at_byte::asked ? warps * kWarpArrivals : 1);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -108,15 +111,15 @@ static __device__ __forceinline__ void rows_begin(const struct rows_args &args, 
         asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/* The outputs in column 0, of tile m in row m of d, to the scratch, [tile][row phase][channel]. */
+/* The outputs in column 0, of tile m in row m of d, to the scratch, [tile][row phase][channel]; by
+ * the warp that holds those rows. */
 template <bool kPairs>
-static __device__ __forceinline__ void
-edge_keep(const float (&d)[kColumns / 2], const float (&factor)[4], const float *sigmoid_bias,
-          float *edges, int phase, int warp)
+static __device__ __forceinline__ void edge_keep(const float (&d)[kColumns / 2],
+                                                 const float (&factor)[4],
+                                                 const float *sigmoid_bias, float *edges, int phase)
 {
     const int lane = lane_here(), quad = lane & 3;
-    const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
-    float *to = edges + (patch * 2 + phase) * kBlockChannels + quad;
+    float *to = edges + ((lane >> 2) * 2 + phase) * kBlockChannels + quad; /* and 8 tiles on */
 #pragma unroll
     for (int j = 0; j < kColumns / 8; j++) {
         float out[4];
@@ -134,13 +137,13 @@ stages_fill(float (&d)[kColumns / 2], const float (&factor)[4], const struct row
             const struct rows_target &target, const float *bias, float *to, int other,
             struct rows_stage stage, uint32_t staged, uint32_t stored)
 {
-    constexpr int kHalf = kStageLines / 2 * kStagePitch;
+    constexpr int kFloats = kStageLines * kStagePitch, kHalf = kFloats / 2;
     float out[2][8]; /* of one residue; the next, computed before its stage is free */
     residue_sigmoids<kPairs>(out[0], d, factor, bias);
 #pragma unroll
     for (int residue = 0; residue < kResidues; residue++) {
         const uint32_t before = stored + 8 * stage.index, parity = stage.parity ^ 1;
-        const bool free = barrier_test(before, parity);
+        const bool free = residue % 2 || barrier_test(before, parity);
         if (residue < kResidues - 1)
             residue_sigmoids<kPairs>(out[(residue + 1) & 1], d + 8 * (residue + 1), factor,
                                      bias + 2 * (residue + 1));
@@ -148,7 +151,7 @@ stages_fill(float (&d)[kColumns / 2], const float (&factor)[4], const struct row
             barrier_wait(before, parity);
         const float *v = out[residue & 1];
         float *p =
-            to + stage.index * (kStageLines * kStagePitch) + rows_offset(args, target, residue);
+            to + (stage.index * 2 + residue % 2) * kFloats + rows_offset(args, target, residue);
         float *q = p + other;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -157,8 +160,10 @@ stages_fill(float (&d)[kColumns / 2], const float (&factor)[4], const struct row
             p[h * kHalf + 16] = v[4 * h + 2];
             q[h * kHalf + 16] = v[4 * h + 3];
         }
-        barrier_arrive_warp(staged + 8 * stage.index);
-        rows_stage_next(stage);
+        if (residue % 2) {
+            barrier_arrive_warp(staged + 8 * stage.index);
+            rows_stage_next(stage);
+        }
     }
 }
 
@@ -171,16 +176,17 @@ stages_fill_part(float (&d)[kColumns / 2], const float (&factor)[4], const struc
                  struct rows_stage stage, uint32_t staged, uint32_t stored, int residues,
                  bool exists)
 {
-    constexpr int kHalf = kStageLines / 2 * kStagePitch;
+    constexpr int kFloats = kStageLines * kStagePitch, kHalf = kFloats / 2;
 #pragma unroll
     for (int residue = 0; residue < kResidues; residue++) {
         if (residue < residues) {
             float v[8];
             if (exists)
                 residue_sigmoids<kPairs>(v, d + 8 * residue, factor, bias + 2 * residue);
-            barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
+            if (residue % 2 == 0)
+                barrier_wait(stored + 8 * stage.index, stage.parity ^ 1);
             float *p =
-                to + stage.index * (kStageLines * kStagePitch) + rows_offset(args, target, residue);
+                to + (stage.index * 2 + residue % 2) * kFloats + rows_offset(args, target, residue);
             float *q = p + other;
 #pragma unroll
             for (int h = 0; h < 2 && exists; h++) {
@@ -193,8 +199,10 @@ stages_fill_part(float (&d)[kColumns / 2], const float (&factor)[4], const struc
                 if (col + other + 16 < args.output_w)
                     q[h * kHalf + 16] = v[4 * h + 3];
             }
-            barrier_arrive_warp(staged + 8 * stage.index);
-            rows_stage_next(stage);
+            if (residue % 2 || residue == residues - 1) {
+                barrier_arrive_warp(staged + 8 * stage.index);
+                rows_stage_next(stage);
+            }
         }
     }
 }
@@ -223,9 +231,9 @@ static __global__ void __launch_bounds__(kThreads, 1)
     const int last = first + args.tiles_each + (cluster < args.tiles_over);
     const int middle = first + (last - first + 1) / 2;
     const int channels = min(kBlockChannels, args.out_channels - rank * kBlockChannels);
-    const int edge_stream = kCluster * kEdgeTiles * 2 * kBlockChannels;
-    float *edges =
-        args.edge + cluster * kStreams * edge_stream + rank * (kEdgeTiles * 2 * kBlockChannels);
+    constexpr int kEdgeBlock = 2 * kEdgeTiles * kColumns; /* floats */
+    const int edge_stream = kCluster * kEdgeBlock;
+    float *edges = args.edge + cluster * kStreams * edge_stream + rank * kEdgeBlock;
 
     if (warp >= kGroups * 4) {
         struct rows_mover at;
@@ -236,9 +244,10 @@ static __global__ void __launch_bounds__(kThreads, 1)
         at.middle = middle;
         at.last = last;
         at.rank = rank;
-        at.which = warp % 2;
-        if (warp % 4 < 2)
-            rows_load(args, at, kCluster);
+        const int mover = warp - kGroups * 4;
+        at.which = mover % 2;
+        if (mover < 2)
+            rows_load<kCluster>(args, at);
         else
             rows_store(args, at);
     } else {
@@ -250,69 +259,63 @@ static __global__ void __launch_bounds__(kThreads, 1)
             base + at_byte::weights + phase * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
         const uint32_t full = base + at_byte::full + s * kRingRows * 8;
         const uint32_t done = base + at_byte::done + s * kRingRows * 8;
+        const uint32_t done_other = kCluster > 1 ? cluster_map(done, rank ^ 1) : 0;
         const uint32_t staged = base + at_byte::staged, stored = base + at_byte::stored;
         const uint32_t arrived = base + at_byte::arrived + warp * 16;
         float *const stages = (float *)(shared + at_byte::stage);
         const int residues = min(kResidues, channels);
-        /* the other stream's turns at the stages: its tiles and left edges */
-        const int their_tiles = last - first - tiles;
-        const int turns_theirs =
-            their_tiles + (args.lead ? (their_tiles + kEdgeTiles - 1) / kEdgeTiles : 0);
+        const int tiles_theirs = last - first - tiles;
+        const uint32_t strip = base + at_byte::strip + s * at_byte::kStrip;
 
-        if (!args.lead)
-            barrier_wait(loaded, 0);
+        barrier_wait(loaded, 0);
+        if (args.lead) { /* after the loading warps' first loads, which are fewer */
+            edge_load(args, strip, begin, threadIdx.x % 256);
+            fence_proxy_async();
+            asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
+        }
         uint32_t row_parities = 0; /* of the turns that the ring's rows are in */
         int row = 0;               /* the ring row of entry i */
-        int turn = 0;              /* at the stages; the streams take turns, 0 first */
-        int trade = 0;             /* of sums with the other block */
+        /* a warp's trades of sums with the other block: of its tiles, and of its edges */
+        const bool has_edges = args.lead && warp % 4 == 0;
         const uint32_t our_turns = base + at_byte::turns + s * 8;
         const uint32_t their_turns = base + at_byte::turns + (s ^ 1) * 8;
         const uint32_t exchange = base + at_byte::exchange + warp * 256;
 #pragma unroll 1
         for (int i = 0; i < tiles; i++) {
             float d[kColumns / 2], factor[4];
-            if (args.lead && i % kEdgeTiles == 0) {
-                /* the two edges follow each other, and have room beside each other */
-                if (s == 0)
-                    turn_wait(their_turns, turn - 1, turns_theirs);
-#pragma unroll 1
-                for (int k = 0; k < kStages; k++) { /* until all that was filled is stored */
-                    const int uses = (2 * i * residues + kStages - 1 - k) / kStages;
-                    barrier_wait(stored + 8 * k, (uses & 1) ^ 1);
-                }
-                const uint32_t strip = base + at_byte::stage + s * kChannelGroups * kSlots * 16;
-                edge_load(args, strip, begin + i, warp % 8);
-                fence_proxy_async();
-                asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
-                barrier_wait(loaded, 0);
-                multiply_edge(d, args, weights, strip);
-                if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived, trade++,
-                                       rank)) {
-                    const int refused = begin + i + 16 * (warp & 3) + (lane_here() >> 2);
-                    image_refuse(args, refused);
-                    image_refuse(args, refused + 8);
-                }
-                edge_keep<kPairs>(d, factor, sigmoid_bias, edges + s * edge_stream, phase, warp);
-                fence_proxy_async_global();
-                if (s == 1) /* or the parity of the next turn's wait would be of two turns */
-                    turn_wait(their_turns, turn, turns_theirs);
-                /* both row phases are done with the strips, and the scratch is written */
-                asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
-                barrier_arrive_warp(our_turns);
-                turn++;
-            }
-
             const int row_after = row == kRingRows - 1 ? 0 : row + 1;
             const int last_row = args.taps_h == 2 ? row_after : row;
+            if (i == 0) /* or what the other block sent of it might still be on its way */
+                barrier_wait(full + 8 * row, 0);
             barrier_wait(full + 8 * last_row, row_parities >> last_row & 1);
+            fence_proxy_async();
+            if (args.lead && i % kEdgeTiles == 0) {
+                multiply_edge(d, args, weights, strip);
+                if (has_edges) { /* its rows of d are real */
+                    if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived,
+                                           i + i / kEdgeTiles, rank)) {
+                        image_refuse(args, begin + i + (lane_here() >> 2));
+                        image_refuse(args, begin + i + (lane_here() >> 2) + 8);
+                    }
+                    edge_keep<kPairs>(d, factor, sigmoid_bias,
+                                      edges + s * edge_stream + i % (2 * kEdgeTiles) * kColumns,
+                                      phase);
+                }
+            }
             multiply(d, args, weights, ring, row, last_row);
+            if (has_edges && i % kEdgeTiles == 0) /* what edge_keep() stored is to be copied */
+                fence_proxy_async_global();
             wgmma_wait<0>();
             barrier_arrive_warp(done + 8 * row);
+            if (kCluster > 1)
+                cluster_arrive_warp(done_other + 8 * row);
             row_parities ^= 1u << row;
             row = row_after;
-            if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived, trade++, rank))
+            if (!softmax<kCluster>(d, factor, args, logit_bias, exchange, arrived,
+                                   has_edges ? i + i / kEdgeTiles + 1 : i, rank))
                 image_refuse(args, begin + i);
-            const struct rows_target target = rows_target_of(args, begin, tiles, i, rank);
+            const struct rows_target target =
+                rows_target_of(args, rows_place_of(args, begin + i, rank), i, tiles);
             const bool exists = phase >= target.skip && phase < target.skip + target.rows;
             const int lane = lane_here(), quad = lane & 3;
             const int patch = 16 * (warp & 3) + (lane >> 2); /* and 8 more */
@@ -321,8 +324,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
             const int other = 1 - 2 * turned;               /* from there to d[4j + 1]'s */
             const float *bias = sigmoid_bias + quad * kBiasPitch;
             float *to = stages + quad * kStagePitch + (phase - target.skip) * args.output_w + col;
-            const struct rows_stage stage = rows_stage_of((2 * i + s) * residues);
-            turn_wait(their_turns, turn - (s == 0), turns_theirs);
+            const struct rows_stage stage = rows_stage_of((2 * i + s) * ((residues + 1) / 2));
+            turn_wait(their_turns, i - (s == 0), tiles_theirs);
             if (exists && residues == kResidues && args.output_w >= args.lead + 128)
                 stages_fill<kPairs>(d, factor, args, target, bias, to, other, stage, staged,
                                     stored);
@@ -330,7 +333,6 @@ static __global__ void __launch_bounds__(kThreads, 1)
                 stages_fill_part<kPairs>(d, factor, args, target, bias, to, col, other, stage,
                                          staged, stored, residues, exists);
             barrier_arrive_warp(our_turns);
-            turn++;
         }
     }
     /* a block's shared memory lives until its neighbour has sent */

@@ -17,11 +17,12 @@ constexpr int kThreads = 128 * (kGroups + 1);
 constexpr int kRingRows = 2;
 constexpr int kSlots = 65; /* of a row in the ring: 64 patches and one more for the second tap */
 constexpr int kResidues = 8;
-constexpr int kStageLines = kBlockChannels / kResidues; /* channels in a stage */
+constexpr int kStageLines = kBlockChannels / kResidues; /* channels of a residue */
 constexpr int kStagePitch = 272; /* floats a channel: up to 7 carried, 258 of the tile */
-constexpr int kStages = 6;       /* of a block; its streams fill them in turn */
+constexpr int kStages = 3;       /* of a block, of two residues; its streams fill them in turn */
 constexpr int kBiasPitch = 20;   /* floats; a quad of lanes reads 16 bytes each without conflict */
-constexpr int kEdgeTiles = 64;   /* tiles that one multiplication of the left edge serves */
+constexpr int kEdgeTiles = 16;   /* tiles whose left edges are multiplied at once: a warp's rows */
+constexpr int kEdgeSlots = kEdgeTiles + 1; /* of their strip of pixels */
 /* Sums of exponentials that need no maximum subtracted: terms that underflow are under 2^-66 of
  * them, and reciprocals are normal numbers. */
 constexpr float kLeastSum = 0x1p-60f, kMostSum = 0x1p120f;
@@ -32,9 +33,10 @@ struct rows_args {
     const __half *weights; /* [block of the cluster][row phase][tap][k / 8][column][8] */
     const float *conv_bias;
     const float *bias;
-    float *edge;         /* [stream][block of the cluster][kEdgeTiles][row phase][kBlockChannels] */
+    float *edge; /* [stream][block of the cluster][2 kEdgeTiles][row phase][kBlockChannels] */
     uint32_t *image_max; /* [images], bits of the largest |x| */
     float x_scale;       /* power of two */
+    float x_unit;        /* 1 / x_scale */
     float descale;       /* log2(e) / (x_scale * weight_scale) */
     float scaling_factor;
     float origin; /* taken off every logit: the largest conv_bias */
@@ -53,12 +55,14 @@ struct rows_args {
 /* Shared memory, in bytes from its start. */
 struct rows_layout {
     static constexpr uint32_t kRing = kChannelGroups * kRingRows * kSlots * 16;
-    static constexpr uint32_t kStage = kStageLines * kStagePitch * 4;
+    static constexpr uint32_t kStage = 2 * kStageLines * kStagePitch * 4;
+    static constexpr uint32_t kStrip = kChannelGroups * kEdgeSlots * 16;
     static constexpr uint32_t weights = 0;
     static constexpr uint32_t ring = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
     static constexpr uint32_t stage = ring + kStreams * kRing;
     static constexpr uint32_t carry = stage + kStages * kStage;
-    static constexpr uint32_t column = carry + kStreams * kBlockChannels * 8 * 4;
+    static constexpr uint32_t strip = carry + kStreams * kBlockChannels * 8 * 4;
+    static constexpr uint32_t column = strip + kStreams * kStrip; /* [stream][2] */
     static constexpr uint32_t exchange = column + kStreams * 2 * kColumns * 4;
     static constexpr uint32_t params = exchange + kGroups * 4 * 2 * 128;
     static constexpr uint32_t barriers = params + 2 * 4 * kBiasPitch * 4;
@@ -68,13 +72,15 @@ struct rows_layout {
     static constexpr uint32_t staged = done + kStreams * kRingRows * 8; /* [stage] */
     static constexpr uint32_t stored = staged + kStages * 8;            /* [stage] */
     static constexpr uint32_t turns = stored + kStages * 8;             /* [stream] */
-    static constexpr uint32_t asked = turns + kStreams * 8;             /* [stream][storer] */
+    static constexpr uint32_t asked = turns + kStreams * 8;             /* [stream][2] */
     static constexpr uint32_t arrived = asked + kStreams * 2 * 8;       /* [warp][2] */
     static constexpr uint32_t total = arrived + kGroups * 4 * 2 * 8;
 };
 static_assert(rows_layout::total <= kSharedBytes, "shared memory");
-static_assert(2 * kChannelGroups * kSlots * 16 <= kStages * rows_layout::kStage,
-              "the edges' pixels, of each stream");
+static_assert(rows_layout::strip + rows_layout::kStrip +
+                      ((kChannelGroups - 1) * kEdgeSlots + 64 + 1) * 16 <=
+                  rows_layout::total,
+              "what the edges' products read behind the last strip");
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -102,7 +108,7 @@ struct rows_stage {
     uint32_t parity;
 };
 
-/* Stage r of tile i of stream s is the (residues (2 i + s) + r)-th that the block fills. */
+/* Stage r of tile i of stream s is the (stages (2 i + s) + r)-th that the block fills. */
 static __device__ __forceinline__ struct rows_stage rows_stage_of(int number)
 {
     return {number % kStages, (uint32_t)(number / kStages) & 1};
@@ -125,22 +131,38 @@ struct rows_target {
     bool joined_tail; /* the next tile takes the floats behind the last whole sector */
 };
 
+/* Where tile g lies in y: patch row a of its image, whose first row, there or not, is at y in the
+ * block's first channel. */
+struct rows_place {
+    float *y;
+    int a;
+};
+
+static __device__ __forceinline__ struct rows_place rows_place_of(const struct rows_args &args,
+                                                                  int g, int rank)
+{
+    const int image = (int)fast_divide((uint32_t)g, args.divide_rows);
+    struct rows_place place;
+    place.a = g - image * (int)args.divide_rows.divisor;
+    place.y = args.y +
+              ((int64_t)image * args.out_channels + rank * kBlockChannels) * args.output_plane +
+              (int64_t)(2 * place.a - args.padding_h) * args.output_w;
+    return place;
+}
+
+/* Of tile i of a stream's `tiles`. */
 static __device__ __forceinline__ struct rows_target
-rows_target_of(const struct rows_args &args, int begin, int tiles, int i, int rank)
+rows_target_of(const struct rows_args &args, const struct rows_place &place, int i, int tiles)
 {
     struct rows_target target;
-    const int rows = (int)args.divide_rows.divisor;
-    const int image = (int)fast_divide((uint32_t)(begin + i), args.divide_rows);
-    const int a = begin + i - image * rows;
-    const int first_row = 2 * a - args.padding_h;
+    const int first_row = 2 * place.a - args.padding_h;
     target.skip = first_row < 0;
     target.rows = max(0, min(2, args.output_h - first_row) - target.skip);
     target.length = target.rows * args.output_w;
-    target.y = args.y +
-               ((int64_t)image * args.out_channels + rank * kBlockChannels) * args.output_plane +
-               (int64_t)(first_row + target.skip) * args.output_w;
-    target.joined_head = i > 0 && a > 0;
-    target.joined_tail = i + 1 < tiles && a + 1 < rows && first_row + 2 < args.output_h;
+    target.y = place.y + (target.skip ? args.output_w : 0);
+    target.joined_head = i > 0 && place.a > 0;
+    target.joined_tail = i + 1 < tiles && place.a + 1 < (int)args.divide_rows.divisor &&
+                         first_row + 2 < args.output_h;
     return target;
 }
 

@@ -9,41 +9,32 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* The pixels (a, 0) of the 65 patch rows from tile `g` - (taps_h - 1) on, into [channel / 8][65][8]
- * at `strip`. By eight warps; `group` of eight channels is this warp's. */
+/* The pixels (a, 0) of the patch rows from tile `g` - (taps_h - 1) on into the strip,
+ * [channel / 8][kEdgeSlots][8], of a stream's first left edge. By its 256 threads. */
 static __device__ __forceinline__ void edge_load(const struct rows_args &args, uint32_t strip,
-                                                 int g, int group)
+                                                 int g, int thread)
 {
-    const int lane = lane_here();
-    float v[2][8];
+    constexpr int kUnits = kEdgeSlots * kChannelGroups * 4; /* pairs of channels */
     uint32_t ignored = 0;
-#pragma unroll 1
-    for (int first = 0; first < kSlots; first += 64) {
 #pragma unroll
-        for (int k = 0; k < 2; k++) {
-            int image, row;
-            const bool exists =
-                rows_find(args, g - (args.taps_h - 1) + first + 32 * k + lane, image, row) &&
-                first + 32 * k + lane < kSlots;
-            const float *x = args.x +
-                             ((int64_t)image * args.in_channels + group * 8) * args.input_plane +
-                             (int64_t)row * args.width;
+    for (int k = 0; k < (kUnits + 255) / 256; k++) {
+        const int unit = 256 * k + thread, slot = unit / 32, channel = unit % 32 * 2;
+        int image, row;
+        const bool exists = rows_find(args, g - (args.taps_h - 1) + slot, image, row);
+        const float *x = args.x + ((int64_t)image * args.in_channels + channel) * args.input_plane +
+                         row * args.width;
+        float v[2];
 #pragma unroll
-            for (int q = 0; q < 8; q++)
-                v[k][q] = exists && group * 8 + q < args.in_channels
-                              ? __ldg(x + q * args.input_plane)
-                              : 0.0f;
-        }
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            const int slot = first + 32 * k + lane;
-            uint32_t packed[4];
-#pragma unroll
-            for (int q = 0; q < 4; q++)
-                packed[q] = rows_pack(v[k][2 * q], v[k][2 * q + 1], args.x_scale, ignored);
-            if (slot < kSlots)
-                shared_store(strip + (group * kSlots + slot) * 16u, packed);
-        }
+        for (int q = 0; q < 2; q++)
+            v[q] = exists && unit < kUnits && channel + q < args.in_channels
+                       ? __ldg(x + q * args.input_plane)
+                       : 0.0f;
+        const uint32_t packed = rows_pack(v[0], v[1], args.x_scale, ignored);
+        if (unit < kUnits)
+            asm volatile("st.shared.b32 [%0], %1;" ::"r"(
+                             strip + (channel / 8 * kEdgeSlots + slot) * 16 + channel % 8 * 2),
+                         "r"(packed)
+                         : "memory");
     }
 }
 
@@ -95,12 +86,13 @@ static __device__ __forceinline__ void multiply(float (&d)[kColumns / 2],
     wgmma_commit();
 }
 
-/* The same for the left edge: patch m of tap (jh, 0) is slot m + taps_h - 1 - jh of the strip. */
+/* The same for the left edge: patch m of tap (jh, 0) is slot m + taps_h - 1 - jh of the strip. Rows
+ * from kEdgeTiles on are of whatever lies behind it. */
 static __device__ __forceinline__ void multiply_edge(float (&d)[kColumns / 2],
                                                      const struct rows_args &args, uint32_t weights,
                                                      uint32_t strip)
 {
-    constexpr uint32_t kStride = kSlots * 16;
+    constexpr uint32_t kStride = kEdgeSlots * 16;
     constexpr uint32_t kTap = kChannelGroups * kColumns;
     const uint32_t a = descriptor_low(strip, kStride);
     const uint32_t b = descriptor_low(weights, kColumns * 16);

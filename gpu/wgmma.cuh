@@ -179,6 +179,16 @@ static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t
                  : "memory");
 }
 
+/* For a whole warp, as barrier_arrive_warp; adds the bytes once. */
+static __device__ __forceinline__ void barrier_expect_warp(uint32_t barrier, uint32_t bytes)
+{
+    __syncwarp();
+    if (lane_here() == 0)
+        barrier_expect(barrier, bytes);
+    else if (kWarpArrivals == 32)
+        barrier_arrive(barrier);
+}
+
 /* Whether the phase of that parity is complete, after a short wait. */
 static __device__ __forceinline__ bool barrier_test(uint32_t barrier, uint32_t parity)
 {
@@ -260,6 +270,33 @@ static __device__ __forceinline__ uint32_t cluster_map(uint32_t address, uint32_
     uint32_t there;
     asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
     return there;
+}
+
+/* For a whole warp, at a barrier of another block: `barrier` is from cluster_map(). */
+static __device__ __forceinline__ void cluster_arrive_warp(uint32_t barrier)
+{
+    __syncwarp();
+    if (kWarpArrivals == 32 || lane_here() == 0)
+        asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* To an address from cluster_map(); counts towards a barrier of the same block. */
+static __device__ __forceinline__ void cluster_store_async(uint32_t address, const uint32_t (&v)[4],
+                                                           uint32_t barrier)
+{
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], "
+                 "{%1, %2, %3, %4}, [%5];" ::"r"(address),
+                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(barrier)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cluster_store_async(uint32_t address, uint32_t v,
+                                                           uint32_t barrier)
+{
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address),
+        "r"(v), "r"(barrier)
+        : "memory");
 }
 
 static __device__ __forceinline__ void cluster_store(uint32_t address, float2 v)
