@@ -9,9 +9,10 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
-#include "gpu/fp16_range.cuh"
+#include "gpu/fp16_range.h"
 #include "gpu/fused_common.cuh"
 #include "gpu/fused_repair.cuh"
+#include "gpu/hopper.cuh"
 #include "gpu/variant.h"
 
 static inline int64_t larger(int64_t a, int64_t b)
@@ -74,10 +75,9 @@ static cudaError_t launch_clusters(void (*kernel)(const Args), int cluster, int 
 
 struct fused_shared {
     __half *weights;
-    uint32_t *image_max;     /* [slice], then the repair kernel's count of finished blocks */
-    float weight_scale;      /* 0: weights are not finite */
-    float smallest, largest; /* max|x| of the images that the tensor cores may do */
-    bool pairs;              /* no 1 + exp(-z) can exceed 2^60 */
+    uint32_t *image_max; /* [slice], then the repair kernel's count of finished blocks */
+    struct fp16_range range;
+    bool pairs; /* no 1 + exp(-z) can exceed 2^60 */
 };
 
 static inline void fused_shared_release(struct fused_shared *shared)
@@ -96,16 +96,12 @@ static inline enum status fused_shared_prepare(struct fused_shared *shared,
     const int64_t slice = larger(context->slice, 1);
     float steepest = -INFINITY;
 
-    shared->weight_scale = fp16_weight_scale(context->h_params.weight, problem_weight_count(p));
-    shared->smallest = fp16_smallest(x_scale, parts);
-    shared->largest = fp16_largest(x_scale);
-    if (shared->weight_scale > 0.0f) {
+    shared->range = fp16_range_of(p, context->h_params.weight, x_scale, parts);
+    if (shared->range.weight_scale > 0.0f)
         snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
-                 (double)shared->smallest, (double)shared->largest);
-    } else {
+                 (double)shared->range.smallest, (double)shared->range.largest);
+    else
         snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
-        shared->largest = -1.0f;
-    }
     shared->pairs = true;
     for (int64_t c = 0; c < p->out_channels; c++) {
         const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
@@ -139,8 +135,8 @@ static inline enum status fused_shared_repair(const struct fused_shared *shared,
     repair.conv_bias = context->d_conv_bias;
     repair.bias = context->d_bias;
     repair.image_max = shared->image_max;
-    repair.smallest = shared->smallest;
-    repair.largest = shared->largest;
+    repair.smallest = shared->range.smallest;
+    repair.largest = shared->range.largest;
     repair.scaling_factor = p->scaling_factor;
     repair.images = (int)images;
     repair.in_channels = (int)p->in_channels;

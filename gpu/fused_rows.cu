@@ -2,27 +2,27 @@
  * of gpu-fused-fp16 (gpu/fused_fp16.cu), not a row of the variant table.
  *
  * Launch, home case: 66 clusters of two blocks, one a multiprocessor, of 640 threads; 96 registers,
- * none spilled; 227,928 bytes of shared memory (weights 131,072, rings 33,280, stages 52,224). Then
+ * none spilled; 232,232 bytes of shared memory (weights 131,072, rings 33,280, stages 52,224). Then
  * the repair kernel, launched early and returning at once.
  *
- * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.286 ms at the
- * measured copy rate of 4282 GB/s. H200, 2026-11-23, CUDA events, two rotating pairs of buffers:
+ * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.292 ms at the
+ * copy rate of the same run. H200, 2026-11-23, CUDA events, two rotating pairs of buffers:
  *
- *     0.431 ms (1.51 x floor, 324 TFLOP/s) back to back, kernelbench and conditioned data alike;
- *     0.459 ms among other kernels, where the power cap holds the clock
- *     largest error against fp64 8.9e-7 on kernelbench data; 0.61 of the class's bound at most
- *     PyTorch in the same run: eager tf32 8.00, torch.compile max-autotune tf32 1.55 ms
+ *     0.424 ms (1.45 x floor, 329 TFLOP/s) back to back, kernelbench and normal data alike
+ *     0.430 ms (1.47 x) among other kernels
+ *     largest error against fp64 8.9e-7 on kernelbench data; 0.88 of the class's bound at most,
+ * over 10,000 random problems PyTorch in the same run: eager tf32 8.13, torch.compile max-autotune
+ * tf32 1.57 ms
  *
- * ncu, --clock-control none, at the rung of 0.433: 436 us at 1.76 GHz; issue slots 45 %, L1 60 %,
- * L2 71 %, DRAM 60 %.
+ * ncu, --clock-control none: 412 us at 1.72 GHz; issue slots 44 %, L1 63 %, L2 74 %, DRAM 64 %.
  *
- * What bounds it: latency, shared between the warps that compute and the two that store. In a trace
- * of the rung of 0.482, where they waited for nothing but x, a tile's products took 2,350 clocks,
- * its exponentials and the trade of sums 1,700, a stage 270; 6,200 in all, and two streams share a
- * multiprocessor, so 3,100 a tile would do where 6,000 pass (0.433 ms, 126 tiles a cluster). At the
- * rung of 0.433 the computing warps wait for a free stage in 9 % of their samples, and spend 9 % on
- * the left edge: its pixels are 4 bytes of each sector, from all multiprocessors at once, and
- * nothing is stored meanwhile.
+ * What bounds it: the two warps that store. Without any arithmetic (no exponentials, sigmoids, a
+ * quarter of the products) it takes 0.405 ms. In a trace two streams' tiles take 10,900 clocks,
+ * where products take 2,700, softmax with the trade of sums 2,600 to 3,400, stages 4,200; a storing
+ * warp takes 2,000 for a stage, of which it waits 200 for it to be filled, and 1,000 more for what
+ * goes before a tile's first. Loading warps are idle half of the time. And the start: 44,000 clocks
+ * go by before a first stage is full, 20,000 of them until the first loads return, from pages that
+ * no multiprocessor has touched in this launch; weights are there after 3,500.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -61,16 +61,28 @@
  *     0.433   the storing warps' arithmetic in 32 bits and before a stage is full; 0.436 and
  *             0.439 in later runs, with a quarter of their instructions less (0.41): no gain.
  *     0.431   a stage free as soon as its own copies have read it (0.41).
+ *     0.433   x fetched once a cluster, its loads in flight across tiles (0.39). The waits for x
+ * went, 10 % of the samples, and all others grew: the storing warps bound it, 2,600 clocks for two
+ * residues. Without left edges 0.390: 64 tiles' pixels at once are 4,100 loads of a sector each,
+ * 70,000 clocks in which nothing is stored. 0.549   three storing warps, one that loads; left edges
+ * by sixteens, their pixels fetched a row a tile (0.36). Edges are cheap now, 5,000 to 8,000 clocks
+ * for sixteen tiles, and stages fast; one warp cannot load: 700 instructions and two latencies a
+ * tile. 0.465 with rows asked of L2 and fewer instructions. 0.437   two and two again, stages of
+ * two residues: one wait, one fence, one barrier (0.37). Now a fence for device memory took the
+ * storing warps a fifth of their time. 0.4275  the fence where the scratch is written. 0.425   a
+ * loading warp a stream: the compiler has all loads in flight on one scoreboard, so a wait for one
+ * stream's row was one for the other's, just asked for. 0.424   column 0 asked for by the loading
+ * warps, places in y kept from tile to tile, rows asked of L2 (0.39; 0.433 without the last).
  *
  *     Not kept: half of the sigmoids before the sums arrive (0.441); a third of x in flight across
  *     rows (0.47); column 0 by mma.sync in the loading warps, which find the tensor cores busy
- *     (0.51); the edge's pixels a row a tile, 16 tiles an edge (0.442); the edge as eight more
- *     products of each tile, of which one row counts (0.462).
+ *     (0.51); the edge as eight more products of each tile, of which one row counts (0.462); one
+ *     reciprocal for four sigmoids (0.433 to 0.433); column 0 loaded by the storing warps, whose
+ * fences then wait for it (0.49). Twenty-one warps don't fit: six on a scheduler leave 80 registers
+ * each.
  *
- * NOTE: since these were taken (at commit db1650bee289) the second stream's edge waits for the
- * first's before it ends its turn, once in 64 tiles, and parts became functions.
- *
- * Next: the left edge; stages that are free sooner. */
+ * Next: one copy for all lines of a residue by a tensor map (eight planes of y are a multiple of 16
+ * bytes), which frees the storing warps; the start. */
 #include "gpu/fused_rows.cuh"
 
 #include <math.h>
@@ -192,7 +204,7 @@ static enum status prepare(struct variant_context *context, struct error *error)
                                        kEdgeTiles * kColumns * sizeof *state->edge));
     pack_rows_kernel<<<256, 256>>>(context->d_weight, state->shared.weights, (int)p->in_channels,
                                    (int)p->out_channels, (int)p->kernel_h, (int)p->kernel_w,
-                                   state->cluster, state->shared.weight_scale);
+                                   state->cluster, state->shared.range.weight_scale);
     CHECK_LAUNCH("pack_rows_kernel");
     CHECK(cudaFuncSetAttribute(kernel_of(state->cluster, state->shared.pairs),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -225,7 +237,7 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.x_scale = kScaleX;
     args.x_unit = 1.0f / kScaleX;
     args.aligned = ((uintptr_t)d_x & 15) == 0 && p->width % 4 == 0;
-    args.descale = LOG2_E / (kScaleX * state->shared.weight_scale);
+    args.descale = LOG2_E / (kScaleX * state->shared.range.weight_scale);
     args.scaling_factor = p->scaling_factor;
     args.origin = state->origin;
     args.in_channels = (int)p->in_channels;

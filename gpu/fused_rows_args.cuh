@@ -6,8 +6,8 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
-#include "gpu/fp16_range.cuh"
 #include "gpu/fused_common.cuh"
+#include "gpu/hopper.cuh"
 
 constexpr int kBlockChannels = 64;
 constexpr int kColumns = 2 * kBlockChannels; /* of one row phase */

@@ -16,7 +16,7 @@ static const struct variant_ops *const preference[] = {
 
 /* Kernels with resident weights bring them in first, 128 KB a multiprocessor, and the split one
  * computes 128 channels whatever the problem has. Home case, us, resident against streamed: one
- * image 21.5 and 15.5 (split 20.7 and 15.6), 128 images 459 and 966 (956 and 1648): lines through
+ * image 18.8 and 15.5 (split 20.8 and 15.7), 128 images 430 and 973 (949 and 1648): lines through
  * these cross before the third image. Three channels (dcgan-5 of data/suites/networks.txt): 141 and
  * 49 in one product.
  */

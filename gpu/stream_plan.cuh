@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "gpu/cuda_check.h"
-#include "gpu/fp16_range.cuh"
+#include "gpu/fp16_range.h"
+#include "gpu/hopper.cuh"
 #include "gpu/stream_numbering.h"
 #include "gpu/stream_tile.cuh"
 #include "gpu/variant.h"
@@ -43,7 +44,7 @@ struct stream_state {
     __half *weights, *x_half;
     struct stream_notes *notes;
     int notes_images;
-    float weight_scale; /* 0: weights are not finite */
+    struct fp16_range range;
 };
 
 static bool stream_supports(const struct problem *p, const struct cudaDeviceProp *device,
@@ -157,16 +158,15 @@ static enum status stream_prepare(struct variant_context *context,
     if (!state->row)
         return error_set(error, STATUS_UNSUPPORTED, "no kernel of so many columns");
 
-    state->weight_scale = fp16_weight_scale(context->h_params.weight, problem_weight_count(p));
+    state->range = fp16_range_of(p, context->h_params.weight, x_scale, state->row->parts);
     {
         const int n = snprintf(context->note, sizeof context->note,
                                "%d x %d phases, %d blocks share channels, %d columns; ",
                                g->rows.phases, g->columns.phases, g->ranks, state->row->columns);
-        if (state->weight_scale > 0.0f)
+        if (state->range.weight_scale > 0.0f)
             snprintf(context->note + n, sizeof context->note - n,
-                     "images with max|x| outside [%g, %g] in fp32",
-                     (double)fp16_smallest(x_scale, state->row->parts),
-                     (double)fp16_largest(x_scale));
+                     "images with max|x| outside [%g, %g] in fp32", (double)state->range.smallest,
+                     (double)state->range.largest);
         else
             snprintf(context->note + n, sizeof context->note - n,
                      "weights are not finite: all in fp32");
@@ -180,7 +180,7 @@ static enum status stream_prepare(struct variant_context *context,
     CHECK(cudaMalloc(&state->notes, sizeof *state->notes + 2 * slice * sizeof(uint32_t)));
     CHECK(cudaMemset(state->notes, 0, sizeof *state->notes + 2 * slice * sizeof(uint32_t)));
     stream_pack_kernel<<<512, 256>>>(context->d_weight, state->weights, *g, state->row->columns,
-                                     state->row->parts, state->weight_scale);
+                                     state->row->parts, state->range.weight_scale);
     CHECK_LAUNCH("stream_pack_kernel");
     CHECK(cudaFuncSetAttribute(state->row->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                (int)stream_shared(state->row, g)));
@@ -223,9 +223,9 @@ static enum status stream_launch(struct variant_context *context, const float *d
     args.notes = state->notes;
     args.notes_images = state->notes_images;
     args.x_scale = x_scale;
-    args.descale = LOG2_E / (x_scale * state->weight_scale);
-    args.smallest = fp16_smallest(x_scale, state->row->parts);
-    args.largest = state->weight_scale > 0.0f ? fp16_largest(x_scale) : -1.0f;
+    args.descale = LOG2_E / (x_scale * state->range.weight_scale);
+    args.smallest = state->range.smallest;
+    args.largest = state->range.largest;
     args.scaling_factor = p->scaling_factor;
 
     /* Each kernel's blocks may start while the last ones before it end; they wait for them where
