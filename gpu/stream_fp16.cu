@@ -16,8 +16,8 @@
  * bytes (4.23 TB/s) and by the tensor cores (760 TFLOP/s); cudnn-post-conv-tf32 of the day before.
  * The home case: 966 us, and 1648 us for gpu-stream-fp16x3.
  *
- * torch.compile (max-autotune, tf32) beside it: small 77, dcgan 64, 164, 88, 106, 188, unet 70, 65
- * for 1 and 2 (75 for 3, the day before): 1.7 to 4.8 x as long.
+ * torch.compile (max-autotune, tf32) beside it: small 77, dcgan 64, 164, 88, 106, 188, unet 70, 65,
+ * 76, 110, cyclegan 71, 65, fsrcnn 177, fcn8s 198, fcn32s 241: 1.7 to 12.4 x as long.
  *
  *                     phases  columns  blocks   bytes  tensor    this   cuDNN
  *     small           1 x 2      128     1156     9.5     2.7    40.4    60.3    1.5
