@@ -9,10 +9,11 @@
 #include "ref/problem.h"
 
 struct fp16_range {
+    float x_scale;      /* what x is multiplied by */
     float weight_scale; /* brings the largest weight into [2^14, 2^15), with room for rounding; 0
                            where a weight is not finite */
     /* An image's largest |x| must lie within these, or all of x be zero. */
-    float smallest, largest; /* largest -1 where weight_scale is 0: none */
+    float smallest, largest; /* largest -1: no image may */
 };
 
 static inline float fp16_weight_scale(const float *weight, int64_t count)
@@ -31,48 +32,83 @@ static inline float fp16_weight_scale(const float *weight, int64_t count)
     return ldexpf(1.0f, 15 - exponent);
 }
 
-/* The most weights of an output channel that are not zero and, scaled, under `least`. */
-static inline int64_t fp16_small_weights(const struct problem *p, const float *weight,
-                                         float weight_scale, float least)
+/* Of the weights that meet in one output, the most over all outputs. */
+struct fp16_met {
+    double sum;    /* of magnitudes */
+    int64_t small; /* how many are not zero and, scaled, under 2^-1 */
+};
+
+/* Along an axis, the taps that meet in an output lie `period` apart. */
+static inline int64_t fp16_period(int64_t stride, int64_t dilation)
 {
-    const int64_t taps = p->kernel_h * p->kernel_w, group_in = p->in_channels / p->groups;
-    const int64_t group_out = p->out_channels / p->groups;
-    int64_t most = 0;
-    for (int64_t out = 0; out < p->out_channels; out++) {
-        int64_t count = 0;
-        for (int64_t in = 0; in < group_in; in++) {
-            const float *w =
-                weight + ((out / group_out * group_in + in) * group_out + out % group_out) * taps;
-            for (int64_t tap = 0; tap < taps; tap++)
-                count += w[tap] != 0.0f && fabsf(w[tap]) * weight_scale < least;
-        }
-        most = count > most ? count : most;
+    int64_t a = stride, b = dilation;
+    while (b) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
     }
+    return stride / a;
+}
+
+static inline struct fp16_met fp16_weights_met(const struct problem *p, const float *weight,
+                                               float weight_scale)
+{
+    const int64_t period_h = fp16_period(p->stride_h, p->dilation_h);
+    const int64_t period_w = fp16_period(p->stride_w, p->dilation_w);
+    const int64_t group_in = p->in_channels / p->groups, group_out = p->out_channels / p->groups;
+    struct fp16_met most = {0.0, 0};
+    for (int64_t out = 0; out < p->out_channels; out++)
+        for (int64_t first_h = 0; first_h < period_h && first_h < p->kernel_h; first_h++)
+            for (int64_t first_w = 0; first_w < period_w && first_w < p->kernel_w; first_w++) {
+                struct fp16_met met = {0.0, 0};
+                for (int64_t in = 0; in < group_in; in++) {
+                    const float *w =
+                        weight + ((out / group_out * group_in + in) * group_out + out % group_out) *
+                                     p->kernel_h * p->kernel_w;
+                    for (int64_t kh = first_h; kh < p->kernel_h; kh += period_h)
+                        for (int64_t kw = first_w; kw < p->kernel_w; kw += period_w) {
+                            const float magnitude = fabsf(w[kh * p->kernel_w + kw]);
+                            met.sum += magnitude;
+                            met.small += magnitude > 0.0f && magnitude * weight_scale < 0.5f;
+                        }
+                }
+                most.sum = met.sum > most.sum ? met.sum : most.sum;
+                most.small = met.small > most.small ? met.small : most.small;
+            }
     return most;
 }
 
 /* W as [Cin, Cout / groups, kH, kW] at `weight`; operands of `parts` fp16 numbers: 1, of tf32's
- * accuracy, or 2, of fp32 grade; x is scaled by `x_scale`.
+ * accuracy, or 2, of fp32 grade.
  *
  * x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
  * step, which errs by 2^-25, for that to be at most 2^-24 of the largest magnitude, 2^-25 where the
  * operand is split in two.
  *
- * For fp32 grade the same must hold of each weight, for an output's bound knows only the weights
- * that it meets: one that is under 2^-1 when scaled may err by more than 2^-24 of itself. An output
- * that meets n of those is off by at most n max|x| 2^-25 / weight_scale more; where that exceeds
- * 2^-26, a quarter of what the exponentials err by, the image is refused. */
+ * For fp32 grade the same must hold of every product, for an output's bound knows only those that
+ * it sums. An operand that is under 2^-1 when scaled may err by more than 2^-24 of itself, by 2^-25
+ * of the scale's unit. Those of x shift a logit by at most 2^-25 / x_scale times the sum of |w|
+ * that it meets: x_scale is raised until that is 2^-26, a quarter of what the exponentials err by.
+ * Those of W, n of them, by n max|x| 2^-25 / weight_scale: an image where that exceeds 2^-26 is
+ * refused. */
 static inline struct fp16_range fp16_range_of(const struct problem *p, const float *weight,
-                                              float x_scale, int parts)
+                                              int parts)
 {
-    struct fp16_range range;
-    range.weight_scale = fp16_weight_scale(weight, problem_weight_count(p));
-    range.smallest = (parts == 2 ? 1.0f : 0.5f) / x_scale;
-    range.largest = range.weight_scale > 0.0f ? 65504.0f / x_scale : -1.0f;
-    if (parts == 2 && range.weight_scale > 0.0f) {
-        const int64_t small = fp16_small_weights(p, weight, range.weight_scale, 0.5f);
-        if (small > 0)
-            range.largest = fminf(range.largest, range.weight_scale / (2.0f * (float)small));
+    struct fp16_range range = {16.0f, fp16_weight_scale(weight, problem_weight_count(p)), 0.0f,
+                               -1.0f};
+    struct fp16_met met = {0.0, 0};
+    if (parts == 2) {
+        range.x_scale = 128.0f;
+        if (range.weight_scale > 0.0f)
+            met = fp16_weights_met(p, weight, range.weight_scale);
+        while (range.x_scale < 2.0 * met.sum && range.x_scale < 0x1p125f)
+            range.x_scale *= 2.0f;
+    }
+    range.smallest = (parts == 2 ? 1.0f : 0.5f) / range.x_scale;
+    if (range.weight_scale > 0.0f && 2.0 * met.sum <= range.x_scale) {
+        range.largest = 65504.0f / range.x_scale;
+        if (met.small > 0)
+            range.largest = fminf(range.largest, range.weight_scale / (2.0f * (float)met.small));
     }
     return range;
 }

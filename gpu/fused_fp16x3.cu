@@ -5,9 +5,9 @@
  *
  * Stride 2, kernels of up to 4 x 4, up to 64 input and 128 output channels, any batch; other
  * shapes: gpu/stream_fp16x3.cu. The kernel, its tile and who holds what: gpu/fused_split.cuh. x is
- * scaled by 128, so that images whose largest |x| is within [0.0078, 512] are computed here, fewer
- * where weights are under 2^-16 of the largest (gpu/fp16_range.h); the others, and those with NaN
- * or infinities, in IEEE fp32 by gpu/fused_repair.cuh.
+ * scaled by 128, so that images whose largest |x| is within [0.0078, 512] are computed here, by
+ * more or fewer of them where weights are large or far apart (gpu/fp16_range.h); the others, and
+ * those with NaN or infinities, in IEEE fp32 by gpu/fused_repair.cuh.
  *
  * Launch: 132 blocks of 640 threads in clusters of two, one a multiprocessor; 96 registers a
  * thread, 24 bytes of spills; 226 KB of shared memory (home case: weights 131,072, ring 65,792).
@@ -25,8 +25,6 @@
 #include <string.h>
 
 #include "gpu/fused_host.cuh"
-
-constexpr float kScaleX = 128.0f;
 
 /* ---- numbering ------------------------------------------------------------------------------ */
 
@@ -175,7 +173,7 @@ static enum status prepare(struct variant_context *context, struct error *error)
     context->state = shared;
     packed =
         2ull * kClusterBlocks * kParts * g.taps_h * g.taps_w * kChannelGroups * 8 * kBlockColumns;
-    if ((status = fused_shared_prepare(shared, context, packed, kScaleX, kParts, error)))
+    if ((status = fused_shared_prepare(shared, context, packed, kParts, error)))
         goto out;
     pack_weights_kernel<<<256, 256>>>(context->d_weight, shared->weights, g,
                                       shared->range.weight_scale);
@@ -208,8 +206,8 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.conv_bias = context->d_conv_bias;
     args.bias = context->d_bias;
     args.image_max = state->image_max;
-    args.x_scale = kScaleX;
-    args.descale = LOG2_E / (kScaleX * state->range.weight_scale);
+    args.x_scale = state->range.x_scale;
+    args.descale = LOG2_E / (state->range.x_scale * state->range.weight_scale);
     args.scaling_factor = p->scaling_factor;
     shares = context->multiprocessors / (2 * kClusterBlocks); /* two row phases */
     shares = shares > args.geometry.tiles ? args.geometry.tiles : shares;

@@ -89,19 +89,19 @@ static inline void fused_shared_release(struct fused_shared *shared)
 /* Allocates `packed` halves for the weights. */
 static inline enum status fused_shared_prepare(struct fused_shared *shared,
                                                struct variant_context *context, size_t packed,
-                                               float x_scale, int parts, struct error *error)
+                                               int parts, struct error *error)
 {
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
     const int64_t slice = larger(context->slice, 1);
     float steepest = -INFINITY;
 
-    shared->range = fp16_range_of(p, context->h_params.weight, x_scale, parts);
-    if (shared->range.weight_scale > 0.0f)
+    shared->range = fp16_range_of(p, context->h_params.weight, parts);
+    if (shared->range.largest > 0.0f)
         snprintf(context->note, sizeof context->note, "images with max|x| outside [%g, %g] in fp32",
                  (double)shared->range.smallest, (double)shared->range.largest);
     else
-        snprintf(context->note, sizeof context->note, "weights are not finite: all in fp32");
+        snprintf(context->note, sizeof context->note, "weights beyond fp16: all in fp32");
     shared->pairs = true;
     for (int64_t c = 0; c < p->out_channels; c++) {
         const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];

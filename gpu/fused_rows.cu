@@ -94,8 +94,6 @@
 #include "gpu/fused_forms.h"
 #include "gpu/fused_host.cuh"
 
-constexpr float kScaleX = 16.0f;
-
 /* Blocks that share a tile's channels. */
 static int cluster_of(const struct problem *p)
 {
@@ -198,7 +196,7 @@ static enum status prepare(struct variant_context *context, struct error *error)
         state->origin = 0.0f;
     state->clusters = context->multiprocessors / state->cluster;
     packed = (size_t)state->cluster * 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 8;
-    if ((status = fused_shared_prepare(&state->shared, context, packed, kScaleX, 1, error)))
+    if ((status = fused_shared_prepare(&state->shared, context, packed, 1, error)))
         goto out;
     CHECK(cudaMalloc(&state->edge, (size_t)state->clusters * kStreams * state->cluster * 2 *
                                        kEdgeTiles * kColumns * sizeof *state->edge));
@@ -234,10 +232,10 @@ static enum status launch(struct variant_context *context, const float *d_x, flo
     args.bias = context->d_bias;
     args.edge = state->edge;
     args.image_max = state->shared.image_max;
-    args.x_scale = kScaleX;
-    args.x_unit = 1.0f / kScaleX;
+    args.x_scale = state->shared.range.x_scale;
+    args.x_unit = 1.0f / args.x_scale;
     args.aligned = ((uintptr_t)d_x & 15) == 0 && p->width % 4 == 0;
-    args.descale = LOG2_E / (kScaleX * state->shared.range.weight_scale);
+    args.descale = LOG2_E / (args.x_scale * state->shared.range.weight_scale);
     args.scaling_factor = p->scaling_factor;
     args.origin = state->origin;
     args.in_channels = (int)p->in_channels;

@@ -68,8 +68,6 @@
 
 #include "gpu/stream_plan.cuh"
 
-constexpr float kScaleX = 16.0f;
-
 /* stream_tile<columns, parts, blocks, stages, loop>, narrowest first */
 static const struct stream_kernel_row table[] = {
     STREAM_ROW(16, 1, 4, 3),  STREAM_ROW(32, 1, 4, 3),  STREAM_ROW(64, 1, 4, 6),
@@ -83,13 +81,13 @@ static size_t workspace(const struct problem *problem, int64_t images)
 
 static enum status prepare(struct variant_context *context, struct error *error)
 {
-    return stream_prepare(context, table, sizeof table / sizeof *table, kScaleX, error);
+    return stream_prepare(context, table, sizeof table / sizeof *table, error);
 }
 
 static enum status launch(struct variant_context *context, const float *d_x, float *d_y,
                           int64_t images, cudaStream_t stream, struct error *error)
 {
-    return stream_launch(context, d_x, d_y, images, stream, kScaleX, error);
+    return stream_launch(context, d_x, d_y, images, stream, error);
 }
 
 const struct variant_ops variant_stream_fp16 = {

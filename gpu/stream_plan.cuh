@@ -127,7 +127,7 @@ static void stream_release(struct variant_context *context)
 }
 
 static enum status stream_prepare(struct variant_context *context,
-                                  const struct stream_kernel_row *table, int rows, float x_scale,
+                                  const struct stream_kernel_row *table, int rows,
                                   struct error *error)
 {
     enum status status = STATUS_OK;
@@ -158,18 +158,18 @@ static enum status stream_prepare(struct variant_context *context,
     if (!state->row)
         return error_set(error, STATUS_UNSUPPORTED, "no kernel of so many columns");
 
-    state->range = fp16_range_of(p, context->h_params.weight, x_scale, state->row->parts);
+    state->range = fp16_range_of(p, context->h_params.weight, state->row->parts);
     {
         const int n = snprintf(context->note, sizeof context->note,
                                "%d x %d phases, %d blocks share channels, %d columns; ",
                                g->rows.phases, g->columns.phases, g->ranks, state->row->columns);
-        if (state->range.weight_scale > 0.0f)
+        if (state->range.largest > 0.0f)
             snprintf(context->note + n, sizeof context->note - n,
                      "images with max|x| outside [%g, %g] in fp32", (double)state->range.smallest,
                      (double)state->range.largest);
         else
             snprintf(context->note + n, sizeof context->note - n,
-                     "weights are not finite: all in fp32");
+                     "weights beyond fp16: all in fp32");
     }
 
     bytes = (size_t)g->rows.taps * g->columns.taps * g->ranks *
@@ -196,8 +196,7 @@ out:
 }
 
 static enum status stream_launch(struct variant_context *context, const float *d_x, float *d_y,
-                                 int64_t images, cudaStream_t stream, float x_scale,
-                                 struct error *error)
+                                 int64_t images, cudaStream_t stream, struct error *error)
 {
     enum status status = STATUS_OK;
     const struct stream_state *state = (const struct stream_state *)context->state;
@@ -222,8 +221,8 @@ static enum status stream_launch(struct variant_context *context, const float *d
     args.bias = context->d_bias;
     args.notes = state->notes;
     args.notes_images = state->notes_images;
-    args.x_scale = x_scale;
-    args.descale = LOG2_E / (x_scale * state->range.weight_scale);
+    args.x_scale = state->range.x_scale;
+    args.descale = LOG2_E / (args.x_scale * state->range.weight_scale);
     args.smallest = state->range.smallest;
     args.largest = state->range.largest;
     args.scaling_factor = p->scaling_factor;

@@ -8,14 +8,14 @@
 #include "ref/descriptor.h"
 #include "tests/unit.h"
 
-#define X_SCALE 128.0f
+#define X_SCALE 128.0f /* of split operands, where weights are not large */
 
 static void range_of(struct problem *p, struct fp16_range *range, const char *key,
                      const float *weight, int parts)
 {
     struct error error;
     assert_int_equal(descriptor_parse(key, p, &error), STATUS_OK);
-    *range = fp16_range_of(p, weight, X_SCALE, parts);
+    *range = fp16_range_of(p, weight, parts);
 }
 
 /* To fp16, nearest even; v is within its range. */
@@ -74,7 +74,7 @@ static void the_largest_weight_is_scaled_to_2_14(void **state)
     assert_true(isfinite(range.weight_scale) && range.largest > 0.0f);
 }
 
-static void weights_that_are_not_finite_refuse_all(void **state)
+static void weights_beyond_fp16_refuse_all(void **state)
 {
     float weight[2] = {1.0f, INFINITY};
     struct problem p;
@@ -82,11 +82,17 @@ static void weights_that_are_not_finite_refuse_all(void **state)
     (void)state;
     for (int parts = 1; parts <= 2; parts++) {
         range_of(&p, &range, "mb1ic2ih3oc1kh1", weight, parts);
-        assert_true(range.weight_scale == 0.0f && range.largest == -1.0f);
+        assert_true(range.weight_scale == 0.0f && range.largest == -1.0f && range.x_scale > 0.0f);
     }
     weight[1] = NAN;
     range_of(&p, &range, "mb1ic2ih3oc1kh1", weight, 2);
     assert_true(range.largest == -1.0f);
+    weight[1] = FLT_MAX; /* no scale of x makes up for it */
+    range_of(&p, &range, "mb1ic2ih3oc1kh1", weight, 2);
+    assert_true(range.largest == -1.0f);
+    weight[1] = FLT_MAX / 64;
+    range_of(&p, &range, "mb1ic2ih3oc1kh1", weight, 2);
+    assert_true(range.largest > 0.0f && isfinite(range.x_scale));
 }
 
 /* One weight of 1e30 leaves nothing of the others, which other channels' outputs consist of. */
@@ -100,28 +106,66 @@ static void a_weight_that_dwarfs_the_others_refuses_images(void **state)
         weight[i] = 0.1f;
     weight[60] = 1e30f;
     range_of(&p, &range, "mb1ic3ih6iw5oc5kh3sh2ph1", weight, 2);
-    assert_true(range.largest > 0.0f && range.largest < range.smallest);
+    assert_true(range.largest > 0.0f && range.largest < 1e-25f);
     range_of(&p, &range, "mb1ic3ih6iw5oc5kh3sh2ph1", weight, 1); /* its class's bound allows it */
-    assert_true(range.largest == 65504.0f / X_SCALE);
+    assert_true(range.largest == 65504.0f / 16.0f);
 }
 
-/* The count is a channel's own: of group 1's second channel here. */
-static void small_weights_are_counted_by_channel(void **state)
+/* What counts is what meets in one output: a channel of a group, taps a stride apart. */
+static void weights_are_counted_where_they_meet(void **state)
 {
     float weight[4 * 2 * 3];
     struct problem p;
     struct fp16_range range;
+    struct fp16_met met;
     (void)state;
     for (int i = 0; i < 4 * 2 * 3; i++)
         weight[i] = 1.0f;
-    for (int in = 2; in < 4; in++)
+    for (int in = 2; in < 4; in++) /* group 1's second channel */
         for (int tap = 0; tap < 3; tap++)
             weight[(in * 2 + 1) * 3 + tap] = 0x1p-20f;
     weight[0] = 0x1p-20f;
     range_of(&p, &range, "mb1g2ic4ih3iw3oc4kh1kw3", weight, 2);
-    assert_int_equal(fp16_small_weights(&p, weight, range.weight_scale, 0.5f), 6);
+    met = fp16_weights_met(&p, weight, range.weight_scale);
+    assert_int_equal(met.small, 6);
+    assert_true(met.sum == 6.0);
+    range_of(&p, &range, "mb1g2ic4ih3iw3oc4kh1kw3sh1sw2", weight, 2); /* taps 0 and 2, tap 1 */
+    met = fp16_weights_met(&p, weight, range.weight_scale);
+    assert_int_equal(met.small, 4);
+    assert_true(met.sum == 4.0);
+    range_of(&p, &range, "mb1g2ic4ih3iw3oc4kh1kw3sh1sw2dh1dw2", weight, 2); /* dilated by 2 */
+    assert_int_equal(fp16_weights_met(&p, weight, range.weight_scale).small, 6);
     weight[(2 * 2 + 1) * 3] = 0.0f;
-    assert_int_equal(fp16_small_weights(&p, weight, range.weight_scale, 0.5f), 5);
+    assert_int_equal(fp16_weights_met(&p, weight, range.weight_scale).small, 5);
+}
+
+/* Pixels that are small beside the image's largest must not be lost where weights make them count.
+ */
+static void large_weights_raise_the_scale_of_x(void **state)
+{
+    float weight[64 * 2];
+    struct problem p;
+    struct fp16_range range;
+    (void)state;
+    for (int octave = -8; octave < 20; octave++) {
+        uint64_t random = (uint64_t)(octave + 9);
+        double worst = 0.0, sum[2] = {0.0, 0.0};
+        for (int i = 0; i < 64 * 2; i++) {
+            weight[i] = ldexpf(random_weight(&random, 1), octave);
+            sum[i % 2] += fabsf(weight[i]);
+        }
+        range_of(&p, &range, "mb1ic64ih3oc2kh1", weight, 2);
+        assert_true(range.x_scale >= X_SCALE && 65504.0f / range.x_scale >= range.largest);
+        for (int i = 0; i < 1000; i++) { /* all pixels alike, from what is lost to the largest */
+            const double x = (double)range.largest * exp2(-i / 20.0);
+            const double off = fabs(split(x * range.x_scale) / range.x_scale - x);
+            const double error = off * fmax(sum[0], sum[1]);
+            assert_true(error <= 0x1p-26 + 0x1p-22 * x * fmax(sum[0], sum[1]));
+            worst = fmax(worst, error - 0x1p-24 * x * fmax(sum[0], sum[1]));
+        }
+        if (octave >= 2) /* no more than it has to be */
+            assert_true(worst > 0x1p-29);
+    }
 }
 
 static void what_is_let_through_keeps_its_logits(void **state)
@@ -160,9 +204,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ordinary_weights_cost_nothing),
         cmocka_unit_test(the_largest_weight_is_scaled_to_2_14),
-        cmocka_unit_test(weights_that_are_not_finite_refuse_all),
+        cmocka_unit_test(weights_beyond_fp16_refuse_all),
         cmocka_unit_test(a_weight_that_dwarfs_the_others_refuses_images),
-        cmocka_unit_test(small_weights_are_counted_by_channel),
+        cmocka_unit_test(weights_are_counted_where_they_meet),
+        cmocka_unit_test(large_weights_raise_the_scale_of_x),
         cmocka_unit_test(what_is_let_through_keeps_its_logits),
     };
     return cmocka_run_group_tests_name("fp16_range", tests, NULL, NULL);
