@@ -93,10 +93,8 @@ static __device__ __forceinline__ bool rows_find(const struct rows_args &args, i
     return g >= 0 && g < args.tiles && row < args.height;
 }
 
-static __device__ __forceinline__ uint32_t rows_pack(float a, float b, float scale,
-                                                     uint32_t &largest)
+static __device__ __forceinline__ uint32_t rows_pack(float a, float b, float scale)
 {
-    largest = max(largest, max(__float_as_uint(a) & 0x7fffffffu, __float_as_uint(b) & 0x7fffffffu));
     const __half2 h = __floats2half2_rn(a * scale, b * scale);
     return *(const uint32_t *)&h;
 }

@@ -279,9 +279,8 @@ static __device__ __forceinline__ void rows_load(const struct rows_args &args,
                 part_fetch(v[part % 2], args, rows_part_of<kCluster>(args, at, g, part + 2));
         }
         if (args.lead && multiplied) {
-            uint32_t ignored = 0;
-            edge_store<kCluster>(rows_pack(pixels[0], pixels[1], args.x_scale, ignored), at,
-                                 edge_slot, base + strip, base_other + strip, base_other + full);
+            edge_store<kCluster>(rows_pack(pixels[0], pixels[1], args.x_scale), at, edge_slot,
+                                 base + strip, base_other + strip, base_other + full);
             bytes += kEdgeLanes / kCluster * 4 * (edge_slot == 1 ? 2 : 1);
         }
         if (kCluster > 1)

@@ -15,7 +15,6 @@ static __device__ __forceinline__ void edge_load(const struct rows_args &args, u
                                                  int g, int thread)
 {
     constexpr int kUnits = kEdgeSlots * kChannelGroups * 4; /* pairs of channels */
-    uint32_t ignored = 0;
 #pragma unroll
     for (int k = 0; k < (kUnits + 255) / 256; k++) {
         const int unit = 256 * k + thread, slot = unit / 32, channel = unit % 32 * 2;
@@ -29,7 +28,7 @@ static __device__ __forceinline__ void edge_load(const struct rows_args &args, u
             v[q] = exists && unit < kUnits && channel + q < args.in_channels
                        ? __ldg(x + q * args.input_plane)
                        : 0.0f;
-        const uint32_t packed = rows_pack(v[0], v[1], args.x_scale, ignored);
+        const uint32_t packed = rows_pack(v[0], v[1], args.x_scale);
         if (unit < kUnits)
             asm volatile("st.shared.b32 [%0], %1;" ::"r"(
                              strip + (channel / 8 * kEdgeSlots + slot) * 16 + channel % 8 * 2),

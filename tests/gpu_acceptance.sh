@@ -2,8 +2,8 @@
 # What a GPU variant has to pass on a machine with a CUDA device, and the figures it is judged by, in
 # one go. usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]
 #
-# Sections, each bounded in time: golden random rows large home networks sanitizer peers cpu; all of them
-# where none is named. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
+# Sections, each bounded in time: golden random many rows large home networks sanitizer peers cpu; all of
+# them where none is named. Together they take half an hour and more; what is timed should be alone. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
 # measured, where the tree does not know it; ASSAY_RACECHECK the program that racecheck gets (default
 # build/racecheck/assay of make RACECHECK=1 where it is, else ASSAY). Records are appended to
 # RECORDS.jsonl; a line on standard output for each section, and everything that was not a pass.
@@ -12,7 +12,7 @@ ASSAY=${ASSAY:-build/assay}
 root=$(cd "$(dirname "$0")/.." && pwd)
 records=${1:?usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]}
 shift
-sections=${*:-golden random rows large home networks sanitizer peers cpu}
+sections=${*:-golden random many rows large home networks sanitizer peers cpu}
 variants() { # own | cudnn
     "$ASSAY" info --json | python3 -c "
 import json, sys
@@ -34,10 +34,20 @@ for section in $sections; do
     log=$(mktemp)
     case $section in
     golden) # files made by PyTorch, every variant
-        timeout 120 "$ASSAY" verify --impl "$own,$cudnn" "$root"/data/golden/*.h5 ;;
+        timeout 200 "$ASSAY" verify --impl "$own,$cudnn" "$root"/data/golden/*.h5 ;;
     random) # 200 problems over all arguments and fills; cuDNN's search of engines takes long
         timeout 200 "$ASSAY" verify --random 200 --seed 7 --impl "$own" &&
             timeout 100 "$ASSAY" verify --random 25 --impl "$cudnn" ;;
+    many) # 10,000 problems, on tensor cores and the fp32 kernel that they are measured by, in five shards
+        shards=()
+        for shard in 101 102 103 104 105; do
+            timeout 300 "$ASSAY" verify --threads 1 --random 2000 --seed $shard \
+                --impl gpu-fused-fp16,gpu-fused-fp16x3,gpu-stream-fp16,gpu-stream-fp16x3,gpu-fused-fp32 &
+            shards+=($!)
+        done
+        failed=
+        for shard in "${shards[@]}"; do wait "$shard" || failed=1; done
+        [ -z "$failed" ] ;;
     rows) # a form of gpu-fused-fp16 that small problems don't reach; images in range and not
         failed=
         for fill in conditioned extreme special; do
@@ -58,11 +68,15 @@ for section in $sections; do
     sanitizer)
         racecheck=${ASSAY_RACECHECK:-build/racecheck/assay}
         [ -x "$racecheck" ] || racecheck=$ASSAY
+        tools=() # side by side; small odd problems, of which the first takes clusters of two blocks
         for tool in memcheck racecheck initcheck synccheck; do
             [ $tool = racecheck ] && program=$racecheck || program=$ASSAY
-            timeout 60 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
-                "$program" verify --random 4 --seed 3 --impl "$own" || echo "$tool: status $?"
-        done ;;
+            timeout 240 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
+                "$program" verify --threads 1 --impl "$own" mb1ic64ih3iw64oc128kh4sh2ph1oph1 \
+                mb2ic5ih3iw57oc20kh4sh2ph1 || echo "$tool: status $?" &
+            tools+=($!)
+        done
+        wait "${tools[@]}" ;;
     peers)
         timeout 300 python3 "$root/tests/pytorch_peers.py" --record "$records" \
             ${ASSAY_COMMIT:+--commit "$ASSAY_COMMIT"} home ;;
