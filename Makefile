@@ -190,20 +190,14 @@ check: $(BIN) $(UNIT_BIN)
 sanitize: deps ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory ASAN=1 CUDA=0 check
 
-# On a GPU machine, the four tools of compute-sanitizer over small odd problems, every variant.
-# racecheck gets a build of its own: it orders only threads that arrive at a barrier themselves.
+# On a GPU machine, every variant; racecheck gets a build of its own.
 GPU_IMPLS ?= $(shell $(BIN) info --json 2>/dev/null | python3 -c 'import json, sys; \
     print(",".join(i["name"] for i in json.load(sys.stdin)["implementations"] \
     if i["name"].startswith("gpu-")))' 2>/dev/null)
 .PHONY: sanitize-gpu
 sanitize-gpu: all ## compute-sanitizer over every GPU variant (needs a GPU)
 	$(Q)$(MAKE) --no-print-directory RACECHECK=1 all
-	$(Q)for tool in memcheck racecheck initcheck synccheck; do \
-	    echo "$$tool"; \
-	    [ $$tool = racecheck ] && bin=$(BUILD)/racecheck/assay || bin=$(BIN); \
-	    compute-sanitizer --tool $$tool --target-processes all --error-exitcode 9 \
-	        $$bin verify --random 6 --seed 3 --impl $(GPU_IMPLS) || exit 1; \
-	done
+	$(Q)ASSAY=$(BIN) ASSAY_RACECHECK=$(BUILD)/racecheck/assay tests/sanitize_gpu.sh $(GPU_IMPLS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_CLANG ?= clang

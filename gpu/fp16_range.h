@@ -28,7 +28,7 @@ static inline float fp16_weight_scale(const float *weight, int64_t count)
     }
     if (largest > 0.0f)
         frexpf(largest, &exponent);
-    exponent = exponent < -80 ? -80 : exponent;
+    exponent = exponent < -80 ? -80 : exponent; /* or its product with x_scale may overflow */
     return ldexpf(1.0f, 15 - exponent);
 }
 
@@ -101,7 +101,7 @@ static inline struct fp16_range fp16_range_of(const struct problem *p, const flo
         range.x_scale = 128.0f;
         if (range.weight_scale > 0.0f)
             met = fp16_weights_met(p, weight, range.weight_scale);
-        while (range.x_scale < 2.0 * met.sum && range.x_scale < 0x1p125f)
+        while (range.x_scale < 2.0 * met.sum && range.x_scale < 0x1p125f) /* 1 / it is normal */
             range.x_scale *= 2.0f;
     }
     range.smallest = (parts == 2 ? 1.0f : 0.5f) / range.x_scale;

@@ -5,8 +5,8 @@
  *
  * Stride 2, kernels of up to 4 x 4, up to 64 input and 128 output channels, any batch; other
  * shapes: gpu/stream_fp16x3.cu. The kernel, its tile and who holds what: gpu/fused_split.cuh. x is
- * scaled by 128, so that images whose largest |x| is within [0.0078, 512] are computed here, by
- * more or fewer of them where weights are large or far apart (gpu/fp16_range.h); the others, and
+ * scaled by 128, so that images whose largest |x| is within [0.0078, 512] are computed here (by
+ * more, and so other images, where weights are large or far apart: gpu/fp16_range.h); the rest, and
  * those with NaN or infinities, in IEEE fp32 by gpu/fused_repair.cuh.
  *
  * Launch: 132 blocks of 640 threads in clusters of two, one a multiprocessor; 96 registers a

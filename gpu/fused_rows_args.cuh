@@ -33,7 +33,8 @@ struct rows_args {
     const __half *weights; /* [block of the cluster][row phase][tap][k / 8][column][8] */
     const float *conv_bias;
     const float *bias;
-    float *edge; /* [stream][block of the cluster][2 kEdgeTiles][row phase][kBlockChannels] */
+    /* [cluster][stream][block of the cluster][2 kEdgeTiles][row phase][kBlockChannels] */
+    float *edge;
     uint32_t *image_max; /* [images], bits of the largest |x| */
     float x_scale;       /* power of two */
     float x_unit;        /* 1 / x_scale */
@@ -106,7 +107,8 @@ struct rows_stage {
     uint32_t parity;
 };
 
-/* Stage r of tile i of stream s is the (stages (2 i + s) + r)-th that the block fills. */
+/* The number-th stage that the block fills: n (2 i + s) + r for stage r of tile i of stream s,
+ * where tiles have n stages. */
 static __device__ __forceinline__ struct rows_stage rows_stage_of(int number)
 {
     return {number % kStages, (uint32_t)(number / kStages) & 1};

@@ -44,8 +44,7 @@ static __device__ __forceinline__ void pixel_store(uint32_t to, uint32_t to_othe
 }
 
 /* What a loading warp fetches at once: 16 channels of a patch row, two groups of eight; half the
- * warp a group, four columns of it a lane. A block of a cluster fetches half the channels, for
- * both.
+ * warp a group, four columns of it a lane. A block of a cluster fetches half the channels for both.
  */
 struct rows_part {
     int g;      /* the tile whose patch row it is */

@@ -5,8 +5,8 @@
  *
  * Covers what gpu-stream-fp16 covers, by the same kernels (gpu/stream_tile.cuh): x is converted to
  * its high and low halves, a stage holds both of x and of the weights. x is scaled by 128, so that
- * images whose largest |x| is within [0.0078, 512] are computed here, by more or fewer of them
- * where weights are large or far apart (gpu/fp16_range.h); the others, and those with NaN or
+ * images whose largest |x| is within [0.0078, 512] are computed here (by more, and so other
+ * images, where weights are large or far apart: gpu/fp16_range.h); the rest, and those with NaN or
  * infinities, in IEEE fp32.
  *
  * H200, 2026-11-22: verify passed (300 random problems, data/suites/networks.txt, home); the home

@@ -2,11 +2,11 @@
 # What a GPU variant has to pass on a machine with a CUDA device, and the figures it is judged by, in
 # one go. usage: gpu_acceptance.sh RECORDS.jsonl [SECTION...]
 #
-# Sections, each bounded in time: golden random many rows large home networks sanitizer peers cpu; all of
-# them where none is named. Together they take half an hour and more; what is timed should be alone. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that is
-# measured, where the tree does not know it; ASSAY_RACECHECK the program that racecheck gets (default
-# build/racecheck/assay of make RACECHECK=1 where it is, else ASSAY). Records are appended to
-# RECORDS.jsonl; a line on standard output for each section, and everything that was not a pass.
+# Sections, each bounded in time: golden random many rows large home networks sanitizer peers cpu; all
+# of them where none is named. ASSAY is the program (default build/assay), ASSAY_COMMIT the commit that
+# is measured, where the tree does not know it; ASSAY_RACECHECK as tests/sanitize_gpu.sh says. Records
+# are appended to RECORDS.jsonl; a line on standard output for each section, and everything that was not
+# a pass.
 set -u
 ASSAY=${ASSAY:-build/assay}
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -55,6 +55,9 @@ for section in $sections; do
                 mb2ic64ih64oc64kh4sh2ph1 mb5ic20ih33iw60oc100kh3sh2ph1oph1 \
                 mb1ic3ih64iw57oc128kh2sh2ph1 || failed=1
         done
+        # streams of many tiles, blocks of few channels
+        timeout 60 "$ASSAY" verify --repeat 3 --impl gpu-fused-fp16 mb40ic64ih64oc7kh4sh2ph1oph1 \
+            mb40ic64ih64oc67kh4sh2ph1oph1 || failed=1
         [ -z "$failed" ] ;;
     large) # 2^31 outputs and a few more
         timeout 200 "$ASSAY" verify --impl "$own" mb1ic1ih16385iw16384oc2kh2sh2 ;;
@@ -65,18 +68,7 @@ for section in $sections; do
     networks)
         timeout 300 "$ASSAY" bench --budget 0.3 --rounds 4 --record "$records" \
             --impl "$own,cudnn-post-conv-tf32" --suite "$root/data/suites/networks.txt" ;;
-    sanitizer)
-        racecheck=${ASSAY_RACECHECK:-build/racecheck/assay}
-        [ -x "$racecheck" ] || racecheck=$ASSAY
-        tools=() # side by side; small odd problems, of which the first takes clusters of two blocks
-        for tool in memcheck racecheck initcheck synccheck; do
-            [ $tool = racecheck ] && program=$racecheck || program=$ASSAY
-            timeout 240 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
-                "$program" verify --threads 1 --impl "$own" mb1ic64ih3iw64oc128kh4sh2ph1oph1 \
-                mb2ic5ih3iw57oc20kh4sh2ph1 || echo "$tool: status $?" &
-            tools+=($!)
-        done
-        wait "${tools[@]}" ;;
+    sanitizer) ASSAY=$ASSAY "$root"/tests/sanitize_gpu.sh "$own" ;;
     peers)
         timeout 300 python3 "$root/tests/pytorch_peers.py" --record "$records" \
             ${ASSAY_COMMIT:+--commit "$ASSAY_COMMIT"} home ;;

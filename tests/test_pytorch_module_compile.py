@@ -7,7 +7,7 @@ import warnings
 
 import pytorch_module_fixture as fixture
 import torch
-from assay_torch import ModelNew
+from assay_torch import ModelNew, chain_operator
 from pytorch_module_fixture import SMALL, close, exact, on, pair
 
 
@@ -96,11 +96,7 @@ def test_operator_is_registered_as_pytorch_wants(device):
             conv.weight,
             conv.bias,
             new.bias,
-            conv.stride,
-            conv.padding,
-            conv.output_padding,
-            conv.dilation,
-            conv.groups,
+            *chain_operator.geometry(conv),
             2.0,
             "fp32",
             dtype,

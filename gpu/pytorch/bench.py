@@ -84,11 +84,7 @@ def bare(new, inputs):
         conv.weight,
         conv.bias,
         new.bias,
-        conv.stride,
-        conv.padding,
-        conv.output_padding,
-        conv.dilation,
-        conv.groups,
+        *chain_operator.geometry(conv),
         new.scaling_factor,
         chain_operator.DEFAULT,
     )

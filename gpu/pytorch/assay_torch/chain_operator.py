@@ -31,6 +31,11 @@ def five_steps(
     return torch.sigmoid(y)
 
 
+def geometry(conv):
+    """The operator's arguments from stride to groups, of a torch.nn.ConvTranspose2d."""
+    return conv.stride, conv.padding, conv.output_padding, conv.dilation, conv.groups
+
+
 def tf32_is_allowed():
     """torch.backends.cudnn.allow_tf32, which refuses to answer where the newer switches differ."""
     try:
@@ -102,19 +107,19 @@ class Request:
 
 
 def run(
-    x,
-    weight,
-    conv_bias,
-    bias,
-    stride,
-    padding,
-    output_padding,
-    dilation,
-    groups,
-    scaling_factor,
-    arithmetic,
-    dtype,
-):
+    x: Tensor,
+    weight: Tensor,
+    conv_bias: Optional[Tensor],
+    bias: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    scaling_factor: float,
+    arithmetic: str,
+    dtype: torch.dtype,
+) -> Tensor:
     """The operator on real tensors, without autograd."""
     attributes = (stride, padding, output_padding, dilation, groups, scaling_factor)
     if x.dtype is torch.float64 or x.dim() != 4 or x.numel() == 0:
@@ -264,35 +269,9 @@ if hasattr(torch.Tag, "cudagraph_unsafe"):
     _TAGS["tags"] = [torch.Tag.cudagraph_unsafe]
 
 
-@torch.library.custom_op("assay::conv_transpose2d_softmax_sigmoid", mutates_args=(), **_TAGS)
-def conv_transpose2d_softmax_sigmoid(
-    x: Tensor,
-    weight: Tensor,
-    conv_bias: Optional[Tensor],
-    bias: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    output_padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    scaling_factor: float,
-    arithmetic: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    return run(
-        x,
-        weight,
-        conv_bias,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        dilation,
-        groups,
-        scaling_factor,
-        arithmetic,
-        dtype,
-    )
+conv_transpose2d_softmax_sigmoid = torch.library.custom_op(
+    "assay::conv_transpose2d_softmax_sigmoid", run, mutates_args=(), **_TAGS
+)
 
 
 @conv_transpose2d_softmax_sigmoid.register_fake

@@ -5,7 +5,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from . import plan_cache
-from .chain_operator import DEFAULT, Direct, conv_transpose2d_softmax_sigmoid, run
+from .chain_operator import DEFAULT, Direct, conv_transpose2d_softmax_sigmoid, geometry, run
 from .repeated_call import remembered
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -126,11 +126,7 @@ class ModelNew(Model):
         if bias.dtype is not dtype:
             dtype = torch.promote_types(dtype, bias.dtype)
         attributes = (
-            conv.stride,
-            conv.padding,
-            conv.output_padding,
-            conv.dilation,
-            conv.groups,
+            *geometry(conv),
             float(scaling_factor),
             arithmetic,
             dtype,

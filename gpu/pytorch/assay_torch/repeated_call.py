@@ -10,7 +10,7 @@ import weakref
 import torch
 
 from . import plan_cache
-from .chain_operator import ALIGNMENT, Request, ready, tf32_is_allowed
+from .chain_operator import ALIGNMENT, Request, geometry, ready, tf32_is_allowed
 
 
 class RepeatedCall:
@@ -57,8 +57,7 @@ class RepeatedCall:
             or x.get_device() != self.device
             or scaling_factor is not self.scaling_factor
             or asked != self.asked
-            or self.attributes[:5]
-            != (conv.stride, conv.padding, conv.output_padding, conv.dilation, conv.groups)
+            or self.attributes[:5] != geometry(conv)
         ):
             return None
         parameters = (weight, bias) if conv_bias is None else (weight, conv_bias, bias)
