@@ -15,13 +15,18 @@
  *
  * ncu, --clock-control none: 412 us at 1.72 GHz; issue slots 44 %, L1 63 %, L2 74 %, DRAM 64 %.
  *
- * What bounds it: the two warps that store. Without any arithmetic (no exponentials, sigmoids, a
- * quarter of the products) it takes 0.411 ms. In a trace two streams' tiles take 10,900 clocks,
- * where products take 2,700, softmax with the trade of sums 3,000 to 3,250, stages 4,300; a storing
- * warp takes 2,000 for a stage, of which it waits 250 for it to be filled, and stores two a tile.
- * Loading warps wait for work half of the time. And the start: 44,000 clocks go by before a first
- * stage is full, 20,000 of them until the first loads of x return; why so long is not known
- * (weights are there after 3,500).
+ * What bounds it: the way into the L2, and how unevenly it is used. With all but the copies to y it
+ * takes 0.363 ms, with half of their bytes, in half as many copies or in as many, 0.374, with y in
+ * a region that stays in the L2 0.415. Copies alone, 1 KB each from all multiprocessors, bring 4.0
+ * TB/s, into the L2 as into memory, so that y takes 0.272 ms of it (half that rate where the source
+ * is not a multiple of 32 bytes); here it is used for two thirds of the time. The storing warps'
+ * own instructions don't show (0.359 without them). Of the 10,730 clocks that a stream takes for a
+ * tile the copies add, by samples: 530 in which the fourth stage waits for the first to be stored,
+ * 290 in the trade of sums, 340 in loads and stores of shared memory, 135 in turns.
+ *
+ * And the start: 44,000 clocks go by before a first stage is full. The first rows of x and the
+ * first left edge's pixels take 17,000 to arrive, wherever they are asked for; that edge takes
+ * 7,000 more.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -88,8 +93,15 @@
  *     whose fences then wait for it (0.495). Twenty-one warps don't fit: six on a scheduler leave
  *     80 registers each.
  *
- * Next: one copy for all lines of a residue by a tensor map (eight planes of y are a multiple of 16
- * bytes), which frees the storing warps; the start. */
+ *     Nor these, after all of the above: y with an L2 policy of evict_first; stages freed by
+ *     residues; a turn for every warp; the row phases of a stream multiplying one after the other
+ *     (0.346 instead of 0.359 where nothing is stored, 0.424 where it is).
+ *
+ * Next: streams that take tiles in turn, so that one ring of x, one strip and one carry serve both,
+ * and a tile has a stage for every pair of residues. Tried with two rows in the ring: stages take
+ * 2,640 clocks instead of 4,440 and no turn or trade is waited for, but every product waits 4,300
+ * for x, since a row's place is free only when the product before is done (0.428 ms in ncu, 0.413
+ * as it is). It wants three rows. */
 #include "gpu/fused_rows.cuh"
 
 #include <math.h>

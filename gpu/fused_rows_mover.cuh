@@ -428,8 +428,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
 }
 
 /* A storing warp's life: every other stage, of the streams' tiles in turn. A function of its own,
- * for the compiler runs out of registers when it allocates it with the rest; and it is these two
- * warps' instructions, one after the other, that bound the kernel. */
+ * for the compiler runs out of registers when it allocates it with the rest. */
 static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
                                                const struct rows_mover &mover)
 {
