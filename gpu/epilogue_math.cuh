@@ -1,26 +1,13 @@
 /* The scalar functions of the epilogue, of fp32 grade (internal to gpu/).
  *
- * ex2.approx errs by 2 ulp, rcp.approx by 1 ulp; results under 2^-126 become 0. Exponents are
- * formed as (l - max) * log2(e): the difference is taken first, so it is as exact as the logits
- * even where they are of the order of 1e4. */
+ * Exponents are formed as (l - max) * log2(e): the difference is taken first, so it is as exact as
+ * the logits even where they are of the order of 1e4. */
 #ifndef ASSAY_GPU_EPILOGUE_MATH_CUH
 #define ASSAY_GPU_EPILOGUE_MATH_CUH
 
+#include "gpu/special_functions.cuh"
+
 #define LOG2_E 1.44269504088896341f
-
-static __device__ __forceinline__ float fast_exp2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-static __device__ __forceinline__ float fast_reciprocal(float x)
-{
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 /* exp(x) */
 static __device__ __forceinline__ float fast_exp(float x)

@@ -86,8 +86,7 @@ static __device__ __forceinline__ void rows_begin(const struct rows_args &args, 
             const int warps = by_both ? 8 * kCluster : by_products ? 8 : 1;
             barrier_init(base + at, at < at_byte::asked ? warps * kWarpArrivals : 1);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-        fence_proxy_async();
+        barrier_init_fence();
         const uint32_t bytes = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
         barrier_expect(loaded, bytes);
         const uint8_t *from = (const uint8_t *)args.weights + (int64_t)rank * bytes;
@@ -108,7 +107,7 @@ static __device__ __forceinline__ void rows_begin(const struct rows_args &args, 
     fence_proxy_async();
     __syncthreads();
     if (kCluster > 1)
-        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+        cluster_sync_aligned();
 }
 
 /* The outputs in column 0, of tile m in row m of d, to the scratch, [tile][row phase][channel]; by
@@ -214,7 +213,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
     fused_rows_kernel(const __grid_constant__ struct rows_args args)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(128) uint8_t shared[];
+    BLOCK_SHARED(shared);
     typedef struct rows_layout at_byte;
     const uint32_t base = shared_address(shared);
     float *logit_bias = (float *)(shared + at_byte::params);
@@ -271,7 +270,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         if (args.lead) { /* after the loading warps' first loads, which are fewer */
             edge_load(args, strip, begin, threadIdx.x % 256);
             fence_proxy_async();
-            asm volatile("bar.sync %0, 256;" ::"r"(1 + s) : "memory");
+            named_barrier(1 + s, 256);
         }
         uint32_t row_parities = 0; /* of the turns that the ring's rows are in */
         int row = 0;               /* the ring row of entry i */
@@ -337,7 +336,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
     }
     /* a block's shared memory lives until its neighbour has sent */
     if (kCluster > 1)
-        asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
+        cluster_sync();
 #endif
 }
 

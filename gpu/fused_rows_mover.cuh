@@ -80,9 +80,7 @@ static __device__ __forceinline__ void part_fetch(float4 (&v)[8], const struct r
         (row * args.width + min(col, args.width - 4));
 #pragma unroll
     for (int q = 0; q < 8; q++)
-        asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
-                     : "=f"(v[q].x), "=f"(v[q].y), "=f"(v[q].z), "=f"(v[q].w)
-                     : "l"(from + q * args.input_plane));
+        v[q] = global_load4(from + q * args.input_plane);
 }
 
 /* A part to the ring's row at `to`, of the other block of the cluster too. Returns the largest
@@ -148,7 +146,7 @@ static __device__ __forceinline__ void row_prefetch(const struct rows_args &args
     const int end = min(args.in_channels, channel + 64 / kCluster);
 #pragma unroll 1 /* or multiples of a plane would take registers */
     for (; channel < end; channel += 4) {
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+        prefetch_l2(from);
         from += 4 * args.input_plane;
     }
 }
@@ -175,9 +173,7 @@ static __device__ __forceinline__ void edge_fetch(float (&v)[2], const struct ro
     for (int q = 0; q < 2; q++) {
         v[q] = 0.0f;
         if (exists && channel + q < args.in_channels)
-            asm volatile("ld.global.nc.f32 %0, [%1];"
-                         : "=f"(v[q])
-                         : "l"(from + q * args.input_plane));
+            v[q] = global_load(from + q * args.input_plane);
     }
 }
 
@@ -193,16 +189,12 @@ static __device__ __forceinline__ void edge_store(uint32_t packed, const struct 
     if (lane_here() >= kEdgeLanes / kCluster)
         return;
     if (slot == 1) {
-        uint32_t last;
-        asm volatile("ld.shared.b32 %0, [%1];"
-                     : "=r"(last)
-                     : "r"(to + place + kEdgeTiles * 16)
-                     : "memory");
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(to + place), "r"(last) : "memory");
+        const uint32_t last = shared_load(to + place + kEdgeTiles * 16);
+        shared_store(to + place, last);
         if (kCluster > 1)
             cluster_store_async(to_other + place, last, full_other);
     }
-    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to + place + slot * 16), "r"(packed) : "memory");
+    shared_store(to + place + slot * 16, packed);
     if (kCluster > 1)
         cluster_store_async(to_other + place + slot * 16, packed, full_other);
 }
@@ -329,7 +321,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
                                                    const struct rows_store_tile &tile, int residue,
                                                    int channels, int step)
 {
-    extern __shared__ __align__(128) uint8_t shared[]; /* a pointer passed here would be generic */
+    BLOCK_SHARED(shared); /* a pointer passed here would be generic */
     typedef struct rows_layout at_byte;
     constexpr int kHalf = kStageLines / 2;
     constexpr int kFloats = kStageLines * kStagePitch; /* of a residue */
@@ -432,7 +424,7 @@ static __device__ __forceinline__ void stage_store(const struct rows_args &args,
 static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
                                                const struct rows_mover &mover)
 {
-    extern __shared__ __align__(128) uint8_t shared[];
+    BLOCK_SHARED(shared);
     typedef struct rows_layout at_byte;
     const struct rows_args args = kernel_args; /* in registers */
     const struct rows_mover at = mover;

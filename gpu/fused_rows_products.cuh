@@ -30,10 +30,7 @@ static __device__ __forceinline__ void edge_load(const struct rows_args &args, u
                        : 0.0f;
         const uint32_t packed = rows_pack(v[0], v[1], args.x_scale);
         if (unit < kUnits)
-            asm volatile("st.shared.b32 [%0], %1;" ::"r"(
-                             strip + (channel / 8 * kEdgeSlots + slot) * 16 + channel % 8 * 2),
-                         "r"(packed)
-                         : "memory");
+            shared_store(strip + (channel / 8 * kEdgeSlots + slot) * 16 + channel % 8 * 2, packed);
     }
 }
 
@@ -120,16 +117,10 @@ static __device__ __forceinline__ void combine(float (&sum)[4], uint32_t exchang
     const uint32_t to_barrier = cluster_map(barrier, rank ^ 1);
     if (lane == 0)
         barrier_expect(barrier, 128);
-    asm volatile(
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to),
-        "f"(mine), "r"(to_barrier)
-        : "memory");
+    cluster_store_async(to, __float_as_uint(mine), to_barrier);
     barrier_wait(barrier, (turn >> 1) & 1);
-    float other[4];
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(other[0]), "=f"(other[1]), "=f"(other[2]), "=f"(other[3])
-                 : "r"(buffer + (lane >> 2) * 16)
-                 : "memory");
+    const float4 four = shared_load4(buffer + (lane >> 2) * 16);
+    const float other[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
     for (int i = 0; i < 4; i++)
         sum[i] += high ? other[i ^ 1] : other[i];
@@ -155,9 +146,7 @@ softmax(float (&d)[kColumns / 2], float (&factor)[4], const struct rows_args &ar
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 float &e = d[4 * (j + k) + i];
-                asm volatile("fma.rn.f32 %0, %0, %1, %2;\nex2.approx.ftz.f32 %0, %0;"
-                             : "+f"(e)
-                             : "f"(args.descale), "f"(b[k]));
+                exp2_in_place(e, args.descale, b[k]);
                 sum[i] += e;
             }
         asm volatile("" ::: "memory"); /* no more biases at once: registers are short */

@@ -36,6 +36,60 @@ static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
+/* Declares the block's dynamic shared memory, uint8_t name[]. */
+#define BLOCK_SHARED(name) extern __shared__ __align__(128) uint8_t name[]
+
+/* Accesses to shared memory where they stand, in the order written. */
+static __device__ __forceinline__ void shared_store(uint32_t to, uint32_t v)
+{
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
+}
+
+static __device__ __forceinline__ uint32_t shared_load(uint32_t from)
+{
+    uint32_t v;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ float4 shared_load4(uint32_t from)
+{
+    float4 v;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(from)
+                 : "memory");
+    return v;
+}
+
+/* Loads of what no one writes meanwhile, issued where they stand. */
+static __device__ __forceinline__ float global_load(const float *from)
+{
+    float v;
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(v) : "l"(from));
+    return v;
+}
+
+static __device__ __forceinline__ float4 global_load4(const float *from)
+{
+    float4 v;
+    asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "l"(from));
+    return v;
+}
+
+static __device__ __forceinline__ void prefetch_l2(const float *from)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+/* A barrier of `threads` threads of the block; 0 is __syncthreads(). */
+static __device__ __forceinline__ void named_barrier(int number, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 /* Addresses and strides are multiples of 16.
  * NOTE: in a cluster a shared address carries the block's rank above bit 23; unmasked, it would run
  * into the stride's field. */
@@ -146,6 +200,13 @@ WGMMA_DEFINE(256, WGMMA_R128, "%128", "%129", "%130", WGMMA_D128);
 static __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+
+/* What barrier_init() did is seen by the other blocks of the cluster and by copies. */
+static __device__ __forceinline__ void barrier_init_fence(void)
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    fence_proxy_async();
 }
 
 static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
@@ -262,6 +323,12 @@ static __device__ __forceinline__ uint32_t cluster_rank(void)
 static __device__ __forceinline__ void cluster_sync(void)
 {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+/* The same, with all threads of a warp together. */
+static __device__ __forceinline__ void cluster_sync_aligned(void)
+{
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
 /* The address in block `rank` that `address` is here. */
