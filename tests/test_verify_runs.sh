@@ -86,14 +86,15 @@ sleep 0.3
 check 'killed: no worker is left' [ -z "$(ps -o pid= --ppid "$pid" 2>/dev/null)" ]
 
 # ---- commands ------------------------------------------------------------------------------------------
-mkdir "$t/tmp"
-export TMPDIR=$t/tmp
+export TMPDIR=$t/a-folder-whose-name-is-as-long-as-those-of-runners
+mkdir "$TMPDIR"
 check 'exec: a hang is killed with what it started' \
     status 1 verify --timeout 1 --impl "exec:sleep 4711 & sleep 4711; : {case} {output}" $case_
 check 'exec: and nothing of it is left' [ -z "$(pgrep -f '^sleep 4711')" ]
-check 'exec: what runs on in the background is named' status 1 verify \
+check 'exec: a command that writes nothing fails' status 1 verify \
     --impl "exec:setsid sleep 4712 & : {case} {output}" $case_
-check 'exec: and killed' [ -z "$(pgrep -f '^sleep 4712')" ]
+check 'exec: with the path in the folder that was asked for' has "$t/out" "$TMPDIR/assay-exec-"
+check 'exec: what it left in the background is killed' [ -z "$(pgrep -f '^sleep 4712')" ]
 check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
 unset TMPDIR
 
@@ -135,8 +136,19 @@ with h5py.File(sys.argv[1]) as f, h5py.File(sys.argv[2], "w") as to:
     check 'check: refuses that output' status 1 "$ASSAY" check "$wrong" "$t/got.h5"
     check 'check: and says what it looks like' \
         has "$t/out" 'looks like: operands rounded to bf16'
+    "$ASSAY" golden --out "$t/golden.h5" --expected f32 $case_ >/dev/null
+    python3 -c '
+import h5py, sys
+with h5py.File(sys.argv[1]) as f, h5py.File(sys.argv[2], "w") as to:
+    to["output"] = f["expected"][()]' "$t/golden.h5" "$t/right.h5"
+    check 'exec: a right output passes' status 0 verify --repeat 1 \
+        --impl "exec:cp $t/right.h5 {output} # {case}" $case_
+    check 'exec: unless something runs on in the background' status 1 verify --repeat 1 \
+        --impl "exec:setsid sleep 4713 & cp $t/right.h5 {output} # {case}" $case_
+    check 'exec: which is named' has "$t/out" 'left 1 process running behind it'
 else
     echo 'skip - capsule: holds got, expected and bound: no h5py'
+    echo 'skip - exec: what runs on in the background is named: no h5py'
 fi
 
 # ---- audit -------------------------------------------------------------------------------------------
