@@ -221,6 +221,8 @@ static void examine_row(struct finding *f, const struct comparator *c, const str
         const bool beyond = poisoned || nan_wrong || !(error <= worst[j]);
         f->above_typical++;
         f->above_worst += beyond;
+        if (poisoned || nan_wrong)
+            f->max_abs_error = INFINITY;
         struct element e = element_at(s, channel, row, j);
         e.expected = y, e.got = got, e.typical = typical[j], e.worst = worst[j];
         keep_worst(f, poisoned || nan_wrong ? INFINITY : error / typical[j], &e);

@@ -39,9 +39,9 @@ struct comparison_report {
     int64_t compared;
     int64_t above_typical; /* NaN where a number is expected, and the reverse, included */
     int64_t above_worst;
-    int64_t unwritten; /* elements that still hold the poison */
-    double max_abs_error;
-    double error_over_bound; /* largest error over typical bound; infinity for a NaN */
+    int64_t unwritten;       /* elements that still hold the poison */
+    double max_abs_error;    /* both infinite where a NaN is wrong or an element unwritten */
+    double error_over_bound; /* largest error over typical bound */
     bool has_worst;
     struct element worst;            /* the element of error_over_bound, or the first NaN */
     enum arithmetic_class narrowest; /* the narrowest class under which every element would pass */

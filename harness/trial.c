@@ -82,17 +82,20 @@ void trial_explain(struct trial *t)
     if (r->verdict == VERDICT_PASS)
         return;
     const struct element *e = &r->worst;
-    char claim[96] = "";
+    char claim[96] = "", unwritten[64] = "";
     t->claim_broken = r->verdict == VERDICT_FAIL && r->has_narrowest && r->narrowest > t->cls;
     if (t->claim_broken)
         snprintf(claim, sizeof claim,
                  "claims %s, computes like %s: ", arithmetic_class_get(t->cls)->name,
                  arithmetic_class_get(r->narrowest)->name);
+    if (r->unwritten > 0)
+        snprintf(unwritten, sizeof unwritten, "; unwritten elements among them: %lld",
+                 (long long)r->unwritten);
     snprintf(
         t->reason, sizeof t->reason,
         "%s%s; worst at (n %lld, c %lld, h %lld, w %lld): expected %.9g, got %.9g, bound %.3g%s",
         claim, r->where, (long long)e->n, (long long)e->c, (long long)e->h, (long long)e->w,
-        e->expected, e->got, e->typical, r->unwritten > 0 ? "; unwritten elements among them" : "");
+        e->expected, e->got, e->typical, unwritten);
 }
 
 /* What stands in the arena is the worker's to write: nothing of it is taken on trust. */

@@ -64,6 +64,8 @@ static void one_element(float value, int64_t unwritten)
     assert_int_equal(r.verdict, VERDICT_FAIL);
     assert_int_equal(r.above_worst, 1);
     assert_int_equal(r.unwritten, unwritten);
+    assert_true(isinf(r.error_over_bound) == !isfinite(value));
+    assert_true(isinf(r.max_abs_error) == !isfinite(value));
     assert_int_equal(r.worst.c, at / (129 * 129));
     assert_int_equal(r.worst.h, at % (129 * 129) / 129);
     assert_int_equal(r.worst.w, at % 129);
