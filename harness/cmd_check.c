@@ -129,13 +129,14 @@ static enum status check(const struct check_arguments *a, char **words, int word
     if (status == STATUS_OK) {
         snprintf(t->implementation, sizeof t->implementation, "%.1000s", words[1]);
         if (a->json) {
-            struct run_list list = {.arguments = {.cls = a->cls},
+            struct run_list list = {.arguments = run_arguments_default(),
                                     .options = {.tolerance = tolerance}};
+            list.arguments.cls = a->cls;
+            list.arguments.tolerance = a->tolerance;
             const struct record_context context = {.list = &list};
             json_t *record = record_verdict(&context, &source, t);
-            char line[1200];
-            snprintf(line, sizeof line, "assay check --class %s %.500s %.500s", a->cls, words[0],
-                     words[1]);
+            char line[2048];
+            run_reproduce(&list, &source, t, "check", line, sizeof line);
             json_object_set_new(record, "reproduce", json_string(line));
             record_print(record);
             json_decref(record);

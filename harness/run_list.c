@@ -288,19 +288,43 @@ static void quote(const char *word, char *out, size_t size)
     out[n] = 0;
 }
 
+/* The options that a trial may end otherwise without, where they are not the default. */
+static void changed_options(const struct run_arguments *a, char *text, size_t size)
+{
+    const struct run_arguments usual = run_arguments_default();
+    const struct {
+        const char *name;
+        double value, usual;
+    } options[] = {{"threads", (double)a->threads, (double)usual.threads},
+                   {"device", (double)a->device, (double)usual.device},
+                   {"repeat", (double)a->repeat, (double)usual.repeat},
+                   {"memory", a->memory_gb, usual.memory_gb},
+                   {"timeout", a->timeout_s, usual.timeout_s}};
+    size_t n = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i].value != options[i].usual)
+            n += (size_t)snprintf(text + n, size - n, " --%s %.9g", options[i].name,
+                                  options[i].value);
+}
+
 void run_reproduce(const struct run_list *l, const struct case_source *source,
                    const struct trial *trial, const char *command, char *line, size_t size)
 {
+    const bool check = strcmp(command, "check") == 0;
     char implementation[IMPLEMENTATION_NAME_SIZE + 64], text[600], fill[96] = "", rule[128] = "";
+    char changed[192];
     quote(trial->implementation, implementation, sizeof implementation);
     quote(source->text, text, sizeof text);
+    changed_options(&l->arguments, changed, sizeof changed);
     if (!source->complete)
         snprintf(fill, sizeof fill, " --fill %s --seed %llu", source->fill->name,
                  (unsigned long long)source->seed);
     if (l->options.tolerance.rule == TOLERANCE_FIXED)
         snprintf(rule, sizeof rule, " --tolerance %g,%g", l->options.tolerance.atol,
                  l->options.tolerance.rtol);
-    snprintf(line, size, "assay %s --impl %s%s%s%s%s %s", command, implementation,
-             l->arguments.cls ? " --class " : "", l->arguments.cls ? l->arguments.cls : "", rule,
-             fill, text);
+    snprintf(line, size, "assay %s%s%s%s%s%s%s%s %s%s%s", command, check ? "" : " --impl ",
+             check ? "" : implementation, l->arguments.cls ? " --class " : "",
+             l->arguments.cls ? l->arguments.cls : "", rule, changed, fill, text, check ? " " : "",
+             check ? implementation : "");
 }

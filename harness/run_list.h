@@ -119,7 +119,8 @@ bool run_list_any_opens(const struct run_list *list);
 enum status run_list_walk(const struct run_list *list, const struct measurement_plan *plan,
                           run_visit visit, void *context, struct error *error);
 
-/* The one line that runs a trial again: `assay verify ...`. */
+/* The one line that runs a trial again: `assay verify ...`, or `assay check ...`, whose
+ * implementation is the output file. Holds every option that is not the default. */
 void run_reproduce(const struct run_list *list, const struct case_source *source,
                    const struct trial *trial, const char *command, char *line, size_t size);
 

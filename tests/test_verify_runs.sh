@@ -143,6 +143,9 @@ with h5py.File(sys.argv[1]) as f, h5py.File(sys.argv[2], "w") as to:
     to["output"] = f["expected"][()]' "$t/golden.h5" "$t/right.h5"
     check 'exec: a right output passes' status 0 verify --repeat 1 \
         --impl "exec:cp $t/right.h5 {output} # {case}" $case_
+    check 'check: the same output under a rule' status 0 "$ASSAY" check --json --tolerance 0.1,0 $case_ "$t/right.h5"
+    check 'check: says how to do that again' has "$t/out" \
+        "assay check --class fp32 --tolerance 0.1,0 --fill conditioned --seed 1 $case_ $t/right.h5"
     check 'exec: unless something runs on in the background' status 1 verify --repeat 1 \
         --impl "exec:setsid sleep 4713 & cp $t/right.h5 {output} # {case}" $case_
     check 'exec: which is named' has "$t/out" 'left 1 process running behind it'
