@@ -49,8 +49,7 @@ refuses 'bad descriptor' 2 "descriptor 'mb1ic4ih5oc6kh3sh2oph2': output_padding 
     verify mb1ic4ih5oc6kh3sh2oph2
 refuses 'check with one word' 2 "check takes a case and an output file, 1 words were given" check $small
 refuses 'golden without output' 2 "no output is given: --out FILE" golden $small
-refuses 'golden into nowhere' 2 \
-    "$("$ASSAY" golden --out /nonexistent/a.h5 $small 2>&1 >/dev/null | sed 's/^assay: //')" \
+refuses 'golden into nowhere' 2 "'/nonexistent/a.h5': cannot be created: No such file or directory" \
     golden --out /nonexistent/a.h5 $small
 "$ASSAY" verify --impl nothing $small >/dev/null 2>"$dir/err"
 is 'unknown implementation, status' 2 $?
@@ -61,11 +60,9 @@ is 'no command, status' 2 $?
 # ---- help
 "$ASSAY" help >"$dir/help" 2>&1
 is 'help, status' 0 $?
-for command in info golden verify check bench; do
-    if grep -q "^  $command " "$dir/help" && "$ASSAY" help $command | grep -q "^usage: assay $command"; then
-        ok "help $command"
-    else
-        not_ok "help $command" 'not listed'
+for command in $(awk '/^commands:/ { in_list = 1; next } /^$/ { in_list = 0 } in_list { print $1 }' "$dir/help"); do
+    if "$ASSAY" help "$command" | grep -q "^usage: assay $command "; then ok "help $command"; else
+        not_ok "help $command" 'no usage'
     fi
 done
 
@@ -77,6 +74,10 @@ is 'verify, seed' 7 "$(field seed <<<"$out")"
 is 'verify, unwritten' 0 "$(field unwritten <<<"$out")"
 is 'verify, reproduce' "assay verify --impl cpu-gemm --fill conditioned --seed 7 $small" \
     "$(field reproduce <<<"$out")"
+is 'verify, reproduce, with the options that are not the default' \
+    "assay verify --impl cpu-gemm --tolerance 0.01,0.01 --repeat 4 --timeout 90 --fill exact --seed 1 $small" \
+    "$("$ASSAY" verify --json --impl cpu-gemm --tolerance 1e-2,1e-2 --timeout 90 --repeat 4 \
+        --fill exact $small | field reproduce)"
 keys=$(python3 -c "
 import json, sys
 want = 'case problem implementation verdict max_abs_error error_over_bound worst_index unwritten seconds seed fill reproduce'
