@@ -12,8 +12,8 @@
  * kernel row belongs to one residue; sorted by residue, they are `row_tap`, and residue r has the
  * positions row_begin[r] .. row_begin[r + 1].
  *
- *     packed weight [groups][kernel_h position][kernel_w
- * position][group_in_padded][group_out_padded]
+ *     packed weight
+ *         [groups][kernel_h position][kernel_w position][group_in_padded][group_out_padded]
  *
  * with zeros in the padding, so that one tap's block is the GEMM's B matrix as it stands. */
 #ifndef ASSAY_GPU_CONV_TABLES_H

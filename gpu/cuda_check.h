@@ -1,7 +1,7 @@
 /* Checked CUDA calls (internal to gpu/).
  *
- *     CHECK(cudaMalloc(&pointer, size));     in a function with `enum status status`, `error`,
- * `out:` CHECK_LAUNCH("softmax_kernel");        after every <<<>>>
+ *     CHECK(cudaMalloc(&pointer, size));     in a function with `status`, `error` and `out:`
+ *     CHECK_LAUNCH("softmax_kernel");        after every <<<>>>
  *
  * Both leave the call, CUDA's name for the error and its text in `error` and go to `out`; the
  * runtime puts the variant and the problem before it. */

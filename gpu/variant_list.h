@@ -1,8 +1,8 @@
 /* The table of variants, in one place: their names, what each is, and what it promises.
  *
  * Order is that of the ladder, and of every listing. gpu/variants.cu joins each row with the
- * kernels
- * (`variant_<symbol>`, gpu/variant.h); gpu/gpu_stub.c lists the same rows in a build without CUDA.
+ * kernels (`variant_<symbol>`, gpu/variant.h); gpu/gpu_stub.c lists the same rows in a build
+ * without CUDA.
  *
  * `unit` and `passes` say what does the convolution's products and how many it spends on each, so
  * that the floor counts the right ceiling (gpu/gpu_timing.h).

@@ -88,7 +88,8 @@ ASSAY_API int assay_output_size(const struct assay_problem *problem, int64_t *ou
  *
  * device      a CUDA device's number, or ASSAY_CPU
  * arithmetic  the class that rounding must not exceed: "fp32" (IEEE single), "tf32" (operands kept
- *             to 10 bits), or another name of `assay info`; the CPU computes in fp32 for any
+ *             to 10 bits), or another name of `assay info` but "fp64", which is unsupported; the
+ *             CPU computes in fp32 for any
  * variant     NULL for the fastest of the class, or the name of a row of `assay info`
  * weight, conv_bias, bias    host pointers, copied
  *

@@ -4,8 +4,8 @@
  *     what a case file holds        inputs, parameters, /expected (float64), provenance
  *     /got                          what the implementation gave
  *     /bound                        the typical bound of the class it claimed
- *     attribute `record`            the verdict, as `verify --json` prints it, with machine and
- * commit attribute `first_image`       of the original batch
+ *     attribute `record`            the verdict, as `verify --json` prints it, machine and commit
+ *     attribute `first_image`       of the original batch
  *
  * A batch whose tensors exceed CAPSULE_BYTES is cut to the images around the worst element. */
 #ifndef ASSAY_HARNESS_CAPSULE_H

@@ -15,11 +15,10 @@
  *
  * What is computed, for contiguous fp32 tensors:
  *
- *     y = sigmoid(scaling_factor * (softmax(conv_transpose2d(x, weight) + conv_bias, dim 1) +
- * bias))
+ *     y = sigmoid(scaling_factor * (softmax(conv_transpose2d(x, W) + conv_bias, dim = 1) + bias))
  *
  *     x          [batch, in_channels, height, width]
- *     weight     [in_channels, out_channels / groups, kernel_h, kernel_w]
+ *     W, weight  [in_channels, out_channels / groups, kernel_h, kernel_w]
  *     conv_bias  [out_channels], or NULL
  *     bias       [bias_count], bias_count is out_channels, or 1 (broadcast)
  *     y          [batch, out_channels, output_h, output_w]

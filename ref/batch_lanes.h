@@ -5,8 +5,8 @@
  * work; a 1 x 1 image with kernel 4 computes 16 times the work. With x as [Cin][H][W][N] every
  * output pixel is a product of its own, of exactly the taps that it has:
  *
- *     logits[channel, n] = conv_bias + sum over its taps and ic of W[channel, (tap, ic)] x[ic,
- * pixel, n]
+ *     logits[channel, n] = conv_bias
+ *                          + sum over its taps and ic of W[channel, (tap, ic)] x[ic, pixel, n]
  *
  * An item is one output row of LANES_BLOCK images; C holds its logits [Wo][Cout][LANES_BLOCK]. The
  * epilogue is that of the other blocks, with the columns of the row in place of the phases. */

@@ -15,14 +15,22 @@
  *        |z^_c - z_c| <= D_c = ((1 + o)^2 (1 + g) - 1) S_c + q + a u_e (|z_c| + |m|)
  *
  *    worst case    g = gamma_n
- *    typical       g = min(gamma_n, lambda sqrt(n) u): for rounding errors that are independent and
- * of mean zero, a sum stays within lambda sqrt(n) u with probability 1 - 2 exp(-lambda^2 / 2)
- * (Higham and Mary, "A new approach to probabilistic rounding error analysis", SISC 41(5), 2019,
- * theorem 2.4). lambda = sqrt(2 ln(2 N / delta)) for N outputs and delta = 1e-6 puts the chance of
- * one false alarm in a whole case below delta. q             what operands lose below their
- * format's smallest step after scaling, at most 2 K quantum max|x| max|W|, and K products that
- * underflow: K 2^-125. last term     evaluating exp(z - m): subtraction, multiplication by log2(e)
- * and that constant's own rounding, in any arrangement; a = 4.
+ *    typical       g = min(gamma_n, lambda sqrt(n) u): for rounding errors that are independent
+ *                  and of mean zero, a sum stays within lambda sqrt(n) u with probability
+ *                  1 - 2 exp(-lambda^2 / 2) (Higham and Mary, "A new approach to probabilistic
+ *                  rounding error analysis", SISC 41(5), 2019, theorem 2.4).
+ *                  lambda = sqrt(2 ln(2 N / delta)) for N outputs and delta = 1e-6 puts the chance
+ *                  of one false alarm in a whole case below delta. The operands' rounding: the
+ *                  relative error of each is b on average, because truncation shrinks, and
+ *                  deviates from that by at most o', evenly spread and independent. The mean
+ *                  scales the sum, and the deviations walk at random with a variance of at most
+ *                  2/3 o'^2 sum |W|^2 |x|^2, so that ((1 + o)^2 - 1) S_c becomes the lesser of
+ *                  r S_c, r = (1 + b + o')^2 - 1, and
+ *                  2 b (|z_c| + |conv_bias_c|) + lambda o' sqrt(2/3 max|x| max|W| S_c).
+ *    q             what operands lose below their format's smallest step after scaling, at most
+ *                  2 K quantum max|x| max|W|, and K products that underflow: K 2^-125.
+ *    last term     evaluating exp(z - m): subtraction, multiplication by log2(e) and that
+ *                  constant's own rounding, in any arrangement; a = 4.
  *
  * 2. Softmax. Errors that move each logit by at most D_j move log p_c by at most
  *    h_c = D_c + E, E = log sum_j p_j exp(D_j) (log-sum-exp is convex, so the move downwards is no
@@ -36,8 +44,8 @@
  *    r_p = 2 e_f + 4 u_e + min(gamma_C, lambda sqrt(C) u_e).
  *
  * 3. Sigmoid. t = scaling_factor (p + bias), in any arrangement, errs by at most
- *    h_t = s (dp + 4 u_e (p + dp + |bias|)) + e_f, exp's own error counted as a move of t. By the
- * same inequality
+ *    h_t = s (dp + 4 u_e (p + dp + |bias|)) + e_f, exp's own error counted as a move of t. By
+ *    the same inequality
  *
  *        |y^ - y| <= y (1 - y)(e^h_t - 1) + 4 u_e y + 2^-125
  *
@@ -68,12 +76,12 @@ enum bound_tier { BOUND_TYPICAL, BOUND_WORST, BOUND_TIERS };
 struct bound {
     enum arithmetic_class cls;
     double lambda;
-    double relative[BOUND_TIERS]; /* of S_c: summation, in the worst case the operands' too */
-    double operand_magnitude;     /* r of the typical tier, of S_c; 0 in the worst case's place */
-    double operand_shrink;        /* 2 b */
-    double operand_walk;          /* lambda / sqrt(3) o' sqrt(2 max|x| max|W|), of sqrt(S_c) */
-    double absolute;              /* q */
-    double argument;              /* a u_e */
+    double relative[BOUND_TIERS];    /* of S_c: summation, in the worst case the operands' too */
+    double operand_magnitude;        /* r, of S_c; like the next two of the typical tier alone */
+    double operand_shrink;           /* 2 b, of |z_c| + |conv_bias_c| */
+    double operand_walk;             /* lambda o' sqrt(2/3 max|x| max|W|), of sqrt(S_c) */
+    double absolute;                 /* q */
+    double argument;                 /* a u_e */
     double probability[BOUND_TIERS]; /* r_p */
     double rounding;                 /* 4 u_e */
     double exp_error;                /* e_f */

@@ -5,8 +5,8 @@
  * panel B [K, positions], K = row taps * column taps * Cin/groups, and the class's weights the
  * matrix A [phases * Cout/groups, K] of every group. C = A B are the logits without conv_bias:
  *
- *     c[(phase * Cout + channel) * pitch + position],  position = (a - strip.a) * columns + (b -
- * strip.b)
+ *     c[(phase * Cout + channel) * pitch + position],
+ *     position = (a - strip.a) * columns + (b - strip.b)
  *
  * Positions outside a phase's own range hold values that nobody may read.
  *

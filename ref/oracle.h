@@ -4,9 +4,10 @@
  * Logits come from the GEMM form in fp64, magnitudes S_c = |conv_bias| + sum |W| |x| from whole
  * numbers rounded upwards (ref/conv_transpose_gemm.h). A strip holds outputs of one phase:
  *
- *     position i * pitch_columns + j  <->  output row  oh + i * step_h,  output column  ow + j *
- * step_w for 0 <= i < rows, 0 <= j < columns, counted from `first_position`
- */
+ *     position i * pitch_columns + j  <->  output row     oh + i * step_h
+ *                                          output column  ow + j * step_w
+ *
+ * for 0 <= i < rows, 0 <= j < columns, counted from `first_position`. */
 #ifndef ASSAY_REF_ORACLE_H
 #define ASSAY_REF_ORACLE_H
 
