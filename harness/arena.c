@@ -47,11 +47,6 @@ static struct layout layout_of(const struct problem *p)
     return l;
 }
 
-size_t arena_bytes(const struct problem *problem)
-{
-    return layout_of(problem).total;
-}
-
 size_t memory_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "r");
@@ -111,6 +106,7 @@ enum status arena_create(struct arena *a, const struct problem *problem, struct 
                          "out of memory: the case needs %.1f GB, %.1f GB are available; use a "
                          "smaller batch",
                          (double)l.total * 1e-9, (double)memory_available() * 1e-9);
+    a->size = l.total;
     a->fd = memfd_create("assay-case", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     /* Sealed, so that nobody who holds the file can take it away from under the program. */
     if (a->fd < 0 || ftruncate(a->fd, (off_t)l.total) != 0 ||
@@ -120,7 +116,6 @@ enum status arena_create(struct arena *a, const struct problem *problem, struct 
         return error_set(error, STATUS_ENVIRONMENT, "cannot make %.1f GB of shared memory: %s",
                          (double)l.total * 1e-9, strerror(e));
     }
-    a->size = l.total;
     a->base = mmap(NULL, l.total, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
     if (a->base == MAP_FAILED) {
         const int e = errno;

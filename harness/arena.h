@@ -1,8 +1,7 @@
 /* The memory that the program shares with the process of an implementation under test: the tensors
  * of one case, each between guard bands, and a block for results.
  *
- *     | results | guard x guard | guard W guard | guard conv_bias guard | guard bias guard | guard
- * y guard |
+ *     | results | x | W | conv_bias | bias | y |            guards before and behind each tensor
  *
  * Every tensor begins on a page; its trailing guard begins at its last byte. The layout is a
  * function of the problem alone, so both processes find the same places in the same memory file. */
@@ -61,9 +60,6 @@ enum status arena_check_inputs(const struct arena *arena, const struct arena_inp
 /* x[i] = x[(i + steps) mod n] over the whole tensor: other data of the same kind, and every element
  * in another place. A negative number undoes it. */
 void arena_rotate_input(struct arena *arena, int64_t steps);
-
-/* Bytes that arena_create will take. */
-size_t arena_bytes(const struct problem *problem);
 
 /* MemAvailable of this machine in bytes, or SIZE_MAX where it cannot be read. */
 size_t memory_available(void);

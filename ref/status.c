@@ -3,18 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-const char *status_text(enum status status)
-{
-    switch (status) {
-#define X(name, value, text)                                                                       \
-    case name:                                                                                     \
-        return text;
-        STATUS_LIST(X)
-#undef X
-    }
-    return "unknown status";
-}
-
 enum status error_set(struct error *error, enum status status, const char *format, ...)
 {
     if (error) {

@@ -12,17 +12,12 @@ extern "C" {
 
 /* The values are the program's exit statuses, except STATUS_UNSUPPORTED, which never leaves the
  * program: it makes a `skipped` verdict. */
-#define STATUS_LIST(X)                                                                             \
-    X(STATUS_OK, 0, "ok")                                                                          \
-    X(STATUS_FAILED, 1, "a check failed")                                                          \
-    X(STATUS_BAD_INPUT, 2, "bad request or input")                                                 \
-    X(STATUS_ENVIRONMENT, 3, "the environment failed")                                             \
-    X(STATUS_UNSUPPORTED, 4, "not supported")
-
 enum status {
-#define X(name, value, text) name = value,
-    STATUS_LIST(X)
-#undef X
+    STATUS_OK = 0,
+    STATUS_FAILED = 1, /* a check failed */
+    STATUS_BAD_INPUT = 2,
+    STATUS_ENVIRONMENT = 3, /* memory, disk, GPU */
+    STATUS_UNSUPPORTED = 4
 };
 
 struct error {
@@ -35,9 +30,6 @@ struct error {
 #else
 #define ASSAY_PRINTF(f, a)
 #endif
-
-/* Short English for a status. */
-const char *status_text(enum status status);
 
 /* Writes the message and the status into `error` (may be NULL) and returns the status, so that a
  * failing function can end with `return error_set(...)`. */
