@@ -1,7 +1,7 @@
 # assay: one Makefile. `make help` lists the targets.
 #
 #   V=1      show the commands          DEBUG=1  -O0 -g
-#   CUDA=0   build without nvcc         ASAN=1   AddressSanitizer + UndefinedBehaviorSanitizer
+#   CUDA=0   without nvcc (nocuda/)     ASAN=1   AddressSanitizer + UndefinedBehaviorSanitizer
 #   ARCH=    nvcc -gencode options      BUILD=   build folder (default build)
 #   CC=      another compiler, a cross one too (then PKG_CONFIG= its pkg-config, and CUDA=0)
 
@@ -33,7 +33,7 @@ BLAS_ARCHIVE := $(call archive,libopenblas.a)
 
 # ---- folders and flags -----------------------------------------------------------------------------
 
-BUILD ?= build$(if $(filter-out $(shell uname -m),$(MACHINE)),/$(MACHINE))$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 1,$(RACECHECK)),/racecheck)$(if $(filter 0,$(CUDA)),/nocuda)
+BUILD ?= build$(if $(filter-out $(shell uname -m),$(MACHINE)),/$(MACHINE))$(if $(filter 1,$(ASAN)),/asan)$(if $(filter 1,$(DEBUG)),/debug)$(if $(filter 1,$(RACECHECK)),/racecheck)$(if $(filter 0,$(CUDA)),$(if $(NVCC),/nocuda))
 OBJ := $(BUILD)/obj
 BIN := $(BUILD)/assay
 

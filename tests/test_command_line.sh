@@ -31,6 +31,13 @@ field() { python3 -c "import json,sys; print(json.loads(sys.stdin.readline())['$
 
 small=mb2ic4ih5oc6kh3sh2ph1oph1
 
+# ---- where the program is
+if env -i PATH="$PATH" HOME="$HOME" make -C "$root" -n NVCC= build/assay >"$dir/make" 2>&1; then
+    ok 'make without nvcc makes build/assay'
+else
+    not_ok 'make without nvcc makes build/assay' "$(tail -1 "$dir/make")"
+fi
+
 # ---- bad requests
 refuses 'unknown command' 2 "unknown command 'frobnicate': see 'assay help'" frobnicate
 refuses 'unknown option' 2 "unknown option '--frob': see 'assay help verify'" verify --frob
