@@ -54,8 +54,8 @@ struct params {
 /* N 128, 64 -> 128 channels, 64 x 64, kernel 4, stride 2, padding 1, output_padding 1, scale 2. */
 struct problem problem_home(void);
 
-/* Accepts exactly what torch.nn.ConvTranspose2d accepts, with PyTorch's reasons for a refusal, and
- * refuses sizes whose element counts or offsets do not fit in 63 bits. STATUS_OK or
+/* Accepts exactly what torch.nn.ConvTranspose2d accepts, with PyTorch's reasons for a refusal, but
+ * no size or argument above 2^31 - 1 and no tensor of more than 2^60 elements. STATUS_OK or
  * STATUS_BAD_INPUT. Every other function here takes a validated problem. */
 enum status problem_validate(const struct problem *problem, struct error *error);
 
