@@ -52,9 +52,9 @@ static void print_times(const struct case_source *source, const struct trial *t)
                100.0 * flops / median.median * 1e-9 / m->ceiling_gflops);
     printf("\n");
     if (m->conv_s > 0.0)
-        printf("    convolution %.4f ms (%.0f %% of the ceiling), epilogue %.4f ms, %d threads\n",
+        printf("    convolution %.4f ms (%.0f %% of the ceiling), epilogue %.4f ms, %d thread%s\n",
                m->conv_s * 1e3, 100.0 * flops / m->conv_s * 1e-9 / m->ceiling_gflops,
-               m->epilogue_s * 1e3, m->threads);
+               m->epilogue_s * 1e3, m->threads, m->threads == 1 ? "" : "s");
     if (m->note[0])
         printf("    %s\n", m->note);
     if (m->throttle[0])
@@ -149,10 +149,10 @@ static void print_heading(const struct bench_context *b, int64_t threads)
     printf("%s, commit %s%s\n", b->record.machine.id, b->record.provenance.commit,
            b->record.provenance.dirty ? ", changed" : "");
     if (c->sgemm_gflops > 0.0)
-        printf("ceilings, %lld threads: sgemm %.1f GFLOP/s, dgemm %.1f GFLOP/s, write %.1f GB/s, "
+        printf("ceilings, %lld thread%s: sgemm %.1f GFLOP/s, dgemm %.1f GFLOP/s, write %.1f GB/s, "
                "copy %.1f GB/s\n",
-               (long long)threads, c->sgemm_gflops, c->dgemm_gflops, c->write_gbytes_per_s,
-               c->copy_gbytes_per_s);
+               (long long)threads, threads == 1 ? "" : "s", c->sgemm_gflops, c->dgemm_gflops,
+               c->write_gbytes_per_s, c->copy_gbytes_per_s);
     fflush(stdout);
 }
 

@@ -50,8 +50,9 @@ static void print_text(const struct history *h, const struct timeline *t)
     if (t->key.threads > 0)
         snprintf(threads, sizeof threads, ", %lld thread%s", (long long)t->key.threads,
                  t->key.threads == 1 ? "" : "s");
-    printf("%s on %s\n  %s%s; %lld commits, %lld changes\n", t->key.implementation, problem,
-           t->key.machine, threads, (long long)t->count, (long long)t->changes);
+    printf("%s on %s\n  %s%s; %lld commit%s, %lld change%s\n", t->key.implementation, problem,
+           t->key.machine, threads, (long long)t->count, t->count == 1 ? "" : "s",
+           (long long)t->changes, t->changes == 1 ? "" : "s");
     for (int64_t i = 0; i < t->count && !h->brief; i++) {
         const struct timeline_point *p = &t->points[i];
         printf("  %-12s  %-20s  %-8s", p->newest->commit,

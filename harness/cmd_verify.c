@@ -29,7 +29,7 @@ static void print_verdict(const struct verify_context *v, const struct case_sour
     char reproduce[2048];
     tally_print_verdict(t, source->name);
     if (t->compared)
-        printf("  err %.2e  err/bound %-8.3g %8.3f s", t->report.max_abs_error,
+        printf("  err %-8.2e  err/bound %-8.3g %8.3f s", t->report.max_abs_error,
                t->report.error_over_bound, t->seconds);
     printf("\n");
     if (t->verdict != VERDICT_PASS)
@@ -43,8 +43,8 @@ static void print_verdict(const struct verify_context *v, const struct case_sour
                t->report.without_convolution <= 1.0 ? t->report.without_convolution
                                                     : t->report.without_softmax);
     if (t->differing_images > 0)
-        printf("    not reproducible: %lld images differ between runs of the same input\n",
-               (long long)t->differing_images);
+        printf("    not reproducible: %lld image%s between runs of the same input\n",
+               (long long)t->differing_images, t->differing_images == 1 ? " differs" : "s differ");
     if (t->compared && !t->claim_broken && t->report.has_narrowest && t->report.narrowest > t->cls)
         printf("    claims %s, is consistent with %s\n", arithmetic_class_get(t->cls)->name,
                arithmetic_class_get(t->report.narrowest)->name);

@@ -86,7 +86,7 @@ void trial_explain(struct trial *t)
     t->claim_broken = r->verdict == VERDICT_FAIL && r->has_narrowest && r->narrowest > t->cls;
     if (t->claim_broken)
         snprintf(claim, sizeof claim,
-                 "claims %s, computes like %s: ", arithmetic_class_get(t->cls)->name,
+                 "claims %s, is consistent with %s: ", arithmetic_class_get(t->cls)->name,
                  arithmetic_class_get(r->narrowest)->name);
     if (r->unwritten > 0)
         snprintf(unwritten, sizeof unwritten, "; unwritten elements among them: %lld",

@@ -1,4 +1,4 @@
-/* EXPECT fail: claims fp32, computes like
+/* EXPECT fail: claims fp32, is consistent with
  * Operands are rounded to bf16, fp32 is claimed. */
 #include "attack.h"
 
