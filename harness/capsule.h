@@ -2,10 +2,13 @@
  * again anywhere.
  *
  *     what a case file holds        inputs, parameters, /expected (float64), provenance
- *     /got                          what the implementation gave
+ *     /got                          what the implementation gave in its last run
  *     /bound                        the typical bound of the class it claimed
  *     attribute `record`            the verdict, as `verify --json` prints it, machine and commit
  *     attribute `first_image`       of the original batch
+ *
+ * NOTE: where the last run was on other input (trial.h, 3), /got is the output for that, x rotated
+ * by one element; /input and /expected are the case's.
  *
  * A batch whose tensors exceed CAPSULE_BYTES is cut to the images around the worst element. */
 #ifndef ASSAY_HARNESS_CAPSULE_H
