@@ -267,7 +267,7 @@ lint: ## folder rules, format, scripts
 
 .PHONY: format
 format: ## clang-format every C and CUDA source
-	$(Q)clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+	$(Q)$$(command -v clang-format-14 || echo clang-format) -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 .PHONY: help
 help: ## this list

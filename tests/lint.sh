@@ -54,9 +54,10 @@ for script in $(git ls-files '*.py'); do
 done
 
 # Formatting differs between versions of the tool; the tree is kept by version 14.
-if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
+formatter=$(command -v clang-format-14 || command -v clang-format)
+if [ -n "$formatter" ] && "$formatter" --version | grep -q 'version 14\.'; then
     if out=$(git ls-files -z '*.c' '*.h' '*.cu' '*.cuh' |
-        xargs -0 clang-format --dry-run -Werror 2>&1); then
+        xargs -0 "$formatter" --dry-run -Werror 2>&1); then
         echo '✓ format'
     else
         mapfile -t lines < <(grep -E 'error:' <<<"$out")
