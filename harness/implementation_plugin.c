@@ -118,8 +118,9 @@ static void set_problem(struct plugin_state *s, const struct problem *p)
 static enum status call_failed(const struct plugin_state *s, const char *function,
                                enum status status, struct error *error)
 {
-    return error_set(error, status, "%s %.500s", s->reason[0] ? s->reason : function,
-                     s->reason[0] ? "" : "returned an error");
+    if (s->reason[0])
+        return error_set(error, status, "%.500s", s->reason);
+    return error_set(error, status, "%s returned an error", function);
 }
 
 static enum status make_host_workspace(struct plugin_state *s, struct error *error)

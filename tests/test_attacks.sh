@@ -97,6 +97,14 @@ else
     not_ok 'bench takes no times from an implementation' "$out"
 fi
 
+# A plugin's own reason is told as it was given.
+out=$("$ASSAY" verify --json --threads 1 --impl "plugin:$folder/report_error.so" $case_ 2>/dev/null)
+if [ "$(field reason <<<"$out")" = 'no luck today' ]; then
+    ok "a plugin's reason is told as it was given"
+else
+    not_ok "a plugin's reason is told as it was given" "'$(field reason <<<"$out")'"
+fi
+
 # What is not a plugin is said so.
 for pair in "nowhere.so:cannot be read" "Makefile:cannot be loaded"; do
     out=$("$ASSAY" verify --json --impl "plugin:${pair%%:*}" $case_ 2>&1)
