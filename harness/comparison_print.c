@@ -36,9 +36,10 @@ static const char *verdict_of(const struct record *r)
 
 static void print_row(const struct comparison *c, int width, double threshold)
 {
-    char problem[600], a[32], b[32];
+    char problem[600], name[SERIES_NAME_SIZE], a[32], b[32];
     series_problem_text(&c->key, problem, sizeof problem);
-    printf("%s %-*s  %-36s", mark_of(c, threshold), width, c->key.implementation, problem);
+    series_implementation_text(&c->key, name, sizeof name);
+    printf("%s %-*s  %-36s", mark_of(c, threshold), width, name, problem);
     if (c->timed) {
         printf("  %9s ±%.1f%%  %9s ±%.1f%%  %6.4f (%.4f to %.4f)  %s",
                seconds_text(c->a_median.median, a, sizeof a),
@@ -78,7 +79,9 @@ void comparison_print_text(const struct comparison_list *list, const char *a, co
 {
     int width = 14;
     for (int64_t i = 0; i < list->count; i++) {
-        const int n = (int)strlen(list->rows[i].key.implementation);
+        char name[SERIES_NAME_SIZE];
+        series_implementation_text(&list->rows[i].key, name, sizeof name);
+        const int n = (int)strlen(name);
         width = n > width && n <= 40 ? n : width;
     }
     printf("A  %s\nB  %s\n", a, b);

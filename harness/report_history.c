@@ -26,6 +26,8 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
 {
     const int64_t step = t->count / POINTS_MOST + 1;
     const double unit = unit_of(t);
+    char name[SERIES_NAME_SIZE];
+    series_implementation_text(&t->key, name, sizeof name);
     fprintf(out, "<g class=\"c%d\"><polyline class=\"path\" points=\"", colour % PLOT_COLOURS);
     for (int64_t i = 0; i < t->count; i += step)
         if (t->points[i].timed)
@@ -39,7 +41,7 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
             continue;
         fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>",
                 axis_place(x, (double)i), axis_place(y, p->median.median / unit));
-        html_text(out, t->key.implementation);
+        html_text(out, name);
         fprintf(out, " at %.12s: %s</title></circle>\n", p->newest->commit,
                 seconds_text(p->median.median, text, sizeof text));
     }
@@ -52,7 +54,7 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
                     "<line class=\"change\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\">"
                     "<title>",
                     at, axis_place(y, p->before / unit), at, axis_place(y, p->after / unit));
-            html_text(out, t->key.implementation);
+            html_text(out, name);
             fprintf(out, " × %.3f at %.12s</title></line>\n", p->after / p->before,
                     p->newest->commit);
         }
@@ -63,6 +65,8 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
 
 static void changes_of(FILE *out, const struct timeline *t)
 {
+    char name[SERIES_NAME_SIZE];
+    series_implementation_text(&t->key, name, sizeof name);
     for (int64_t i = 0; i < t->count; i++) {
         const struct timeline_point *p = &t->points[i], *before = p;
         char a[32], b[32];
@@ -71,7 +75,7 @@ static void changes_of(FILE *out, const struct timeline *t)
         while (before > t->points && !(--before)->timed)
             ;
         fprintf(out, "<li>");
-        html_text(out, t->key.implementation);
+        html_text(out, name);
         fprintf(out, ": %s → %s (× %.3f) in <code>", seconds_text(p->before, a, sizeof a),
                 seconds_text(p->after, b, sizeof b), p->after / p->before);
         html_text(out, before->newest->commit);
@@ -112,12 +116,13 @@ static void plot(FILE *out, const struct report *r, int64_t from, int64_t to)
              logarithmic ? "time over the oldest's, logarithmic" : "time over the oldest's");
     svg_text(out, "soft", "end", x.to, y.from + 16, "commits, oldest first");
     for (int64_t i = from; i < to; i++) {
-        char name[40];
+        char name[40], whole[SERIES_NAME_SIZE];
         const int k = (int)(i - from);
         const double at = 80.0 + 225.0 * (k % 3), row = 272.0 + 20.0 * (k / 3);
         if (r->rows[i].timeline.timed > 0)
             line(out, &r->rows[i].timeline, &x, &y, k);
-        snprintf(name, sizeof name, "%.30s", r->rows[i].timeline.key.implementation);
+        series_implementation_text(&r->rows[i].timeline.key, whole, sizeof whole);
+        snprintf(name, sizeof name, "%.30s", whole);
         fprintf(out,
                 "<g class=\"c%d\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"12\" "
                 "height=\"4\"/></g>\n",

@@ -65,9 +65,9 @@ static void ladder(FILE *out, const struct report *r, int64_t from, int64_t to)
             continue;
         const struct median *m = &row->last->median;
         const double top = 24.0 + 24.0 * bar++, end = axis_place(&x, 1e3 * m->median);
-        char name[40];
-        snprintf(name, sizeof name, "%.32s%s", row->timeline.key.implementation,
-                 strlen(row->timeline.key.implementation) > 32 ? "..." : "");
+        char name[40], whole[SERIES_NAME_SIZE];
+        series_implementation_text(&row->timeline.key, whole, sizeof whole);
+        snprintf(name, sizeof name, "%.32s%s", whole, strlen(whole) > 32 ? "..." : "");
         svg_text(out, "", "end", 202, top + 14, name);
         fprintf(out, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"16\"/>\n",
                 x.from, top + 1, fmax(end - x.from, 1.0));
@@ -235,13 +235,13 @@ static void roofline(FILE *out, const struct report *r, int64_t from, int64_t to
     draw_roofs(out, &x, &y, roofs, n, copy);
     for (int64_t i = from; i < to; i++) {
         const struct report_row *row = &r->rows[i];
-        char title[900], problem[600];
+        char title[900], problem[600], name[SERIES_NAME_SIZE];
         if (!in_roofline(row))
             continue;
         series_problem_text(&row->timeline.key, problem, sizeof problem);
-        snprintf(title, sizeof title, "%.100s on %s: %.4g GFLOP/s, %.4g GB/s",
-                 row->timeline.key.implementation, problem, row->record->gflops,
-                 row->record->gbytes_per_s);
+        series_implementation_text(&row->timeline.key, name, sizeof name);
+        snprintf(title, sizeof title, "%.100s on %s: %.4g GFLOP/s, %.4g GB/s", name, problem,
+                 row->record->gflops, row->record->gbytes_per_s);
         svg_mark(out, colour_of(names, &name_count, row->timeline.key.implementation),
                  axis_place(&x, row->record->gflops / row->record->gbytes_per_s),
                  axis_place(&y, row->record->gflops), title);

@@ -77,7 +77,7 @@ void report_verdicts(FILE *out, const struct report *r)
         fprintf(out, "<p>No bench records.</p>\n");
     for (int64_t i = 0; i < r->count; i++) {
         const struct report_row *row = &r->rows[i];
-        char problem[600];
+        char problem[600], name[SERIES_NAME_SIZE];
         if (i == 0 || row->timeline.key.machine != row[-1].timeline.key.machine) {
             fprintf(out, "<h3>");
             html_text(out, row->timeline.key.machine);
@@ -89,8 +89,9 @@ void report_verdicts(FILE *out, const struct report *r)
                     "<th>Problem</th><th>Class</th><th>Last change</th><th>Commit</th></tr>\n");
         }
         series_problem_text(&row->timeline.key, problem, sizeof problem);
+        series_implementation_text(&row->timeline.key, name, sizeof name);
         fprintf(out, "<tr>");
-        cell(out, "", row->timeline.key.implementation);
+        cell(out, "", name);
         verdict_cell(out, row->record);
         time_cells(out, row);
         number_cell(out, "%.3g", row->record->error_over_bound);

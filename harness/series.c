@@ -55,6 +55,20 @@ static int compare_series(const void *pa, const void *pb)
     return c ? c : (a->records[0] > b->records[0]) - (a->records[0] < b->records[0]);
 }
 
+static void find_other_threads(struct series_list *list)
+{
+    for (int64_t i = 0; i < list->count; i++) {
+        struct series_key *a = &list->series[i].key;
+        for (int64_t k = i + 1; k < list->count; k++) {
+            struct series_key *b = &list->series[k].key;
+            if (a->machine != b->machine || a->problem != b->problem || a->data != b->data)
+                break; /* they are sorted by these */
+            if (a->implementation == b->implementation && a->cls == b->cls)
+                a->other_threads = b->other_threads = true;
+        }
+    }
+}
+
 enum status series_build(const struct record_set *set,
                          bool (*keep)(const void *context, const struct record *record),
                          const void *context, struct series_list *list, struct error *error)
@@ -107,6 +121,7 @@ enum status series_build(const struct record_set *set,
             list->storage[next[of[i]]++] = i;
     if (list->count > 0)
         qsort(list->series, (size_t)list->count, sizeof *list->series, compare_series);
+    find_other_threads(list);
     goto out;
 memory:
     status = error_set(error, STATUS_ENVIRONMENT, "out of memory for the series");
@@ -136,4 +151,12 @@ void series_problem_text(const struct series_key *key, char *text, size_t size)
 {
     const bool usual = !key->data || strcmp(key->data, "conditioned") == 0;
     snprintf(text, size, "%s%s%s", key->problem, usual ? "" : ", ", usual ? "" : key->data);
+}
+
+void series_implementation_text(const struct series_key *key, char *text, size_t size)
+{
+    int n = snprintf(text, size, "%s", key->implementation);
+    if (key->other_threads && key->threads > 0 && n >= 0 && (size_t)n < size)
+        snprintf(text + n, size - (size_t)n, ", %lld thread%s", (long long)key->threads,
+                 key->threads == 1 ? "" : "s");
 }

@@ -9,7 +9,8 @@ struct series_key {
     const char *machine, *problem;
     const char *data; /* the fill's name, or the case's where it came from a file */
     const char *implementation, *cls;
-    int64_t threads; /* 0: of no matter (on a GPU), or not known */
+    int64_t threads;    /* 0: of no matter (on a GPU), or not known */
+    bool other_threads; /* another series of the list differs in them alone */
 };
 
 struct series {
@@ -44,8 +45,12 @@ void series_release(struct series_list *list);
  * have one; else the time of the measurement. */
 int series_compare_age(const struct record *a, const struct record *b);
 
-/* "PROBLEM", or "PROBLEM, DATA" where the data is not the conditioned fill; and the threads where
- * the machine has others. */
+/* "PROBLEM", or "PROBLEM, DATA" where the data is not the conditioned fill. */
 void series_problem_text(const struct series_key *key, char *text, size_t size);
+
+#define SERIES_NAME_SIZE 1100 /* of any implementation's, with threads */
+
+/* "IMPLEMENTATION", or "IMPLEMENTATION, 4 threads" where other_threads. */
+void series_implementation_text(const struct series_key *key, char *text, size_t size);
 
 #endif

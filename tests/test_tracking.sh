@@ -89,6 +89,13 @@ run compare_one_side_is_refused 2 "takes two sides" compare a.jsonl
 { cat a.jsonl; echo '{"schema":1,"kin'; echo 'hello'; cat b.jsonl; } >torn.jsonl
 run compare_torn_lines_are_named 1 "torn.jsonl:2: skipped: torn" compare a.jsonl torn.jsonl
 
+{ cat a.jsonl; sed 's/"threads":2/"threads":4/' a.jsonl; } >threads.jsonl
+run compare_tells_threads_apart 0 "cpu-gemm, 4 threads" compare threads.jsonl threads.jsonl
+run compare_of_one_number_of_threads_is_silent_on_it 0 "cpu-gemm  +p " compare a.jsonl a.jsonl
+run report_of_several_numbers_of_threads 0 "2 series" report --output threads.html threads.jsonl
+grep -q '>cpu-gemm, 2 threads<' threads.html && grep -q '>cpu-gemm, 4 threads<' threads.html && ok report_tells_threads_apart ||
+    not_ok report_tells_threads_apart "$(grep -o '>cpu-gemm[^<]*<' threads.html | sort -u)"
+
 # ---- commits: compare, history, bisect -----------------------------------------------------------
 
 mkdir repo results && cd repo && git init -q . && mkdir results
