@@ -166,7 +166,8 @@ $(PIC)/%.o: %.c
 
 # ---- tests -----------------------------------------------------------------------------------------
 
-UNIT_SRC := $(wildcard tests/test_*.c)
+# (AddressSanitizer does not follow the emulator's fibers)
+UNIT_SRC := $(filter-out $(if $(filter 1,$(ASAN)),tests/test_fused_rows.c),$(wildcard tests/test_*.c))
 UNIT_BIN := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
 SCRIPTS := $(wildcard tests/test_*.sh)
 
@@ -176,6 +177,17 @@ $(BUILD)/tests/%: $(OBJ)/tests/%.o $(REF_OBJ) $(LIB_OBJ) $(GPU_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 .SECONDARY: $(UNIT_SRC:%.c=$(OBJ)/%.o)
+
+# Kernels of gpu/ on the CPU; a switch of fibers is a jump that _FORTIFY_SOURCE takes for an error.
+EMULATOR_OBJ := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard tests/emulator/*.cpp))
+$(OBJ)/tests/emulator/%.o: tests/emulator/%.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)
+	$(Q)$(CXX) -Itests/emulator/include $(CPPFLAGS) -std=c++17 -O2 -g1 -Wall -Wextra -fno-strict-aliasing \
+        -U_FORTIFY_SOURCE -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function \
+        -Wno-sign-compare -Wno-strict-aliasing -MMD -MP -c -o $@ $<
+$(BUILD)/tests/test_fused_rows: $(EMULATOR_OBJ)
+$(BUILD)/tests/test_fused_rows: LDLIBS += -lstdc++
 
 .PHONY: test
 test: deps ## run all tests (installs what is missing first)
@@ -266,8 +278,8 @@ lint: ## folder rules, format, scripts
 	$(Q)tests/lint.sh
 
 .PHONY: format
-format: ## clang-format every C and CUDA source
-	$(Q)$$(command -v clang-format-14 || echo clang-format) -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+format: ## clang-format every C, C++ and CUDA source
+	$(Q)$$(command -v clang-format-14 || echo clang-format) -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp')
 
 .PHONY: help
 help: ## this list

@@ -13,11 +13,4 @@ static __device__ __forceinline__ uint32_t fast_divide(uint32_t n, struct fast_d
     return by.divisor == 1 ? n : __umulhi(n, by.multiplier) >> by.shift;
 }
 
-static __device__ __forceinline__ void shared_store(uint32_t to, const uint32_t (&v)[4])
-{
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]),
-                 "r"(v[2]), "r"(v[3])
-                 : "memory");
-}
-
 #endif

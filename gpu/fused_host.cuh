@@ -53,6 +53,17 @@ static inline const char *fused_refusal(const struct problem *p,
     return why;
 }
 
+/* A grid of blocks. */
+template <class... Parameters, class... Arguments>
+static cudaError_t launch_blocks(void (*kernel)(Parameters...), int blocks, int threads,
+                                 Arguments... arguments)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
 /* A grid of clusters of `cluster` blocks. */
 template <class Args>
 static cudaError_t launch_clusters(void (*kernel)(const Args), int cluster, int blocks, int threads,

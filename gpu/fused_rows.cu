@@ -219,10 +219,9 @@ static enum status prepare(struct variant_context *context, struct error *error)
         goto out;
     CHECK(cudaMalloc(&state->edge, (size_t)state->clusters * kStreams * state->cluster * 2 *
                                        kEdgeTiles * kColumns * sizeof *state->edge));
-    pack_rows_kernel<<<256, 256>>>(context->d_weight, state->shared.weights, (int)p->in_channels,
-                                   (int)p->out_channels, (int)p->kernel_h, (int)p->kernel_w,
-                                   state->cluster, state->shared.range.weight_scale);
-    CHECK_LAUNCH("pack_rows_kernel");
+    CHECK(launch_blocks(pack_rows_kernel, 256, 256, context->d_weight, state->shared.weights,
+                        (int)p->in_channels, (int)p->out_channels, (int)p->kernel_h,
+                        (int)p->kernel_w, state->cluster, state->shared.range.weight_scale));
     CHECK(cudaFuncSetAttribute(kernel_of(state->cluster, state->shared.pairs),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                (int)rows_layout::total));

@@ -56,7 +56,9 @@
  * The turned order lets a warp's stores to a stage reach all banks: even ones from t < 2, odd ones
  * from t > 1.
  *
- * No bits depend on which stream computes a tile. */
+ * No bits depend on which stream computes a tile.
+ *
+ * tests/test_fused_rows.c runs this source on the CPU, in orders that a device may never show. */
 #ifndef ASSAY_GPU_FUSED_ROWS_CUH
 #define ASSAY_GPU_FUSED_ROWS_CUH
 

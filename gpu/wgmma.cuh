@@ -45,6 +45,13 @@ static __device__ __forceinline__ void shared_store(uint32_t to, uint32_t v)
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
 }
 
+static __device__ __forceinline__ void shared_store(uint32_t to, const uint32_t (&v)[4])
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]),
+                 "r"(v[2]), "r"(v[3])
+                 : "memory");
+}
+
 static __device__ __forceinline__ uint32_t shared_load(uint32_t from)
 {
     uint32_t v;

@@ -24,9 +24,7 @@ need libjansson-dev "JSON results" package_there libjansson-dev
 need zlib1g-dev "checksums of case files" package_there zlib1g-dev
 need libcmocka-dev "unit tests" package_there libcmocka-dev
 need python3 "command-line tests that read JSON" command_there python3
-if [ "${CUDA:-0}" = 1 ]; then
-    need g++ "the host compiler of nvcc" command_there g++
-fi
+need g++ "kernels emulated on the CPU, and the host compiler of nvcc" command_there g++
 if [ "${FUZZ:-0}" = 1 ]; then
     fuzzes() {
         printf 'int LLVMFuzzerTestOneInput(const char *d, long n);\n%s\n' \

@@ -32,7 +32,7 @@ rule 'harness/ sees of gpu/ its C headers only' '#include "gpu/' 'harness/*.c' \
     ':!harness/implementation_plugin.c' ':!harness/assay_abi.c'
 rule 'no code in data/' '^#include' 'data/*'
 rule 'nothing left open' '\b(TODO|FIXME|XXX|HACK)\b' 'ref/*' 'gpu/*' 'harness/*' 'tests/*.c' \
-    'tests/*.py' Makefile
+    'tests/*.py' 'tests/emulator/*' Makefile
 rule 'no value is folded by fast math' 'ffast-math|Ofast' Makefile 'ref/*' 'harness/*'
 
 # cmocka's assert_float_equal of 1.1.5 passes NaN against anything.
@@ -56,7 +56,7 @@ done
 # Formatting differs between versions of the tool; the tree is kept by version 14.
 formatter=$(command -v clang-format-14 || command -v clang-format)
 if [ -n "$formatter" ] && "$formatter" --version | grep -q 'version 14\.'; then
-    if out=$(git ls-files -z '*.c' '*.h' '*.cu' '*.cuh' |
+    if out=$(git ls-files -z '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp' |
         xargs -0 "$formatter" --dry-run -Werror 2>&1); then
         echo '✓ format'
     else

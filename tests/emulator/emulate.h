@@ -1,0 +1,24 @@
+/* Kernels of gpu/ on the CPU, thread by thread (tests/emulator/device.hpp): their host side too,
+ * from supports() to launch(). */
+#ifndef ASSAY_TESTS_EMULATOR_EMULATE_H
+#define ASSAY_TESTS_EMULATOR_EMULATE_H
+
+#include "ref/problem.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* gpu/fused_rows.cu on a device of so many multiprocessors; y begins `offset` floats into its
+ * allocation and is overwritten; what is not written keeps its bits. `seed`: the order of
+ * everything that the device leaves open. STATUS_UNSUPPORTED with the reason; a failure of the
+ * kernel's own ends the process. */
+enum status emulate_fused_rows(const struct problem *problem, const struct params *params,
+                               const float *x, float *y, int multiprocessors, int offset,
+                               unsigned seed, struct error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
