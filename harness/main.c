@@ -1,7 +1,9 @@
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/command.h"
 #include "harness/machine.h"
@@ -69,21 +71,25 @@ static void handle_interrupts(void)
     }
 }
 
-int main(int argc, char **argv)
+/* Where a standard stream is closed the next file would take its place, and what is printed would
+ * end up in it. /dev/null, read only, so that printing remains the error that it is. */
+static void fill_standard_streams(void)
 {
-    handle_interrupts();
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
-    /* A reader that goes away ends the program at its next write, not in the middle of a file. */
-    signal(SIGPIPE, SIG_DFL);
-    /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int run(int argc, char **argv)
+{
     if (argc < 2) {
         print_commands(stderr);
         return STATUS_BAD_INPUT;
     }
     const char *name = argv[1];
-    if (strcmp(name, "worker") == 0)
-        return worker_main();
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
         printf("assay %s (%s)\n", assay_version(), commit_get(NULL));
         return STATUS_OK;
@@ -100,8 +106,23 @@ int main(int argc, char **argv)
     const struct command *command = find(name);
     if (!command)
         return unknown_command(name);
-    const int status = command->run(argc - 2, argv + 2);
-    if (fflush(stdout) != 0 && status == STATUS_OK) {
+    return command->run(argc - 2, argv + 2);
+}
+
+int main(int argc, char **argv)
+{
+    fill_standard_streams();
+    handle_interrupts();
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
+    /* A reader that goes away ends the program at its next write, not in the middle of a file. */
+    signal(SIGPIPE, SIG_DFL);
+    /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return worker_main();
+    const int status = run(argc, argv);
+    /* An earlier flush may have failed, and have left nothing to write. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
         struct error error;
         error_set(&error, STATUS_ENVIRONMENT, "cannot write the results to standard output");
         return command_error(&error);

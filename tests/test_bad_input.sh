@@ -201,6 +201,37 @@ else
     echo "skip - golden_on_a_full_disk: no right to mount a small file system"
 fi
 
+# ---- standard streams -----------------------------------------------------------------------------
+
+# unprinted NAME ARGUMENT...: results that cannot be printed are an error of the environment.
+unprinted() {
+    local name=$1 status closed
+    shift
+    "$assay" "$@" >/dev/full 2>full.log
+    status=$?
+    "$assay" "$@" >&- 2>closed.log
+    closed=$?
+    if [ "$status $closed" = "3 3" ] && cmp -s full.log closed.log &&
+        [ "$(cat full.log)" = "assay: cannot write the results to standard output" ]; then
+        ok "$name"
+    else
+        not_ok "$name" "exit status $status and $closed: $(cat full.log closed.log)"
+    fi
+    rm -f full.log closed.log
+}
+unprinted verify_in_json_to_a_full_disk verify --json --impl cpu-gemm $d
+unprinted verify_in_text_to_a_full_disk verify --impl cpu-gemm $d
+unprinted help_to_a_full_disk help verify
+unprinted version_to_a_full_disk version
+# Nor does a file that is opened take the place of a closed stream.
+"$assay" verify --impl "exec:readlink /proc/\$PPID/fd/2 >stderr.log; : {case} {output}" $d <&- >&- 2>&-
+if [ "$(cat stderr.log)" = /dev/null ]; then
+    ok a_closed_stream_is_no_file_of_the_program
+else
+    not_ok a_closed_stream_is_no_file_of_the_program "it is '$(cat stderr.log)'"
+fi
+rm -f stderr.log
+
 # ---- interrupted -----------------------------------------------------------------------------------
 
 for signal in INT TERM; do # a job in the background would inherit that SIGINT is ignored
