@@ -1,5 +1,6 @@
 /* exec:COMMAND: a shell command that reads a case file and writes an output file. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +11,13 @@
 #include "harness/case_file.h"
 #include "harness/implementation.h"
 
+#define LONGEST_NAME ((int)sizeof "/output.h5")
+
 struct exec_state {
     struct problem problem;
     struct params params;
     char *command; /* as given, after "exec:" */
-    char folder[64];
+    char folder[PATH_MAX];
 };
 
 static bool supports(const struct implementation *i, const struct problem *problem,
@@ -27,26 +30,34 @@ static bool supports(const struct implementation *i, const struct problem *probl
     return false;
 }
 
-static void path_in(const struct exec_state *s, const char *name, char *path, size_t size)
-{
-    snprintf(path, size, "%s/%s", s->folder, name);
-}
-
 /* The folder of a worker's files: its name is known to the program, which cleans up after workers
- * that had no time to. */
-static void folder_of(pid_t worker, char *folder, size_t size)
+ * that had no time to. False where no path is as long. */
+static bool folder_of(pid_t worker, char folder[PATH_MAX])
 {
-    snprintf(folder, size, "%.40s/assay-exec-%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp",
-             (int)worker);
+    const char *parent = getenv("TMPDIR");
+    const int n = snprintf(folder, PATH_MAX, "%s/assay-exec-%d",
+                           parent && *parent ? parent : "/tmp", (int)worker);
+    return n + LONGEST_NAME < PATH_MAX;
 }
 
+static void path_in(const char *folder, const char *name, char path[PATH_MAX])
+{
+    const size_t n = strlen(folder);
+    memcpy(path, folder, n);
+    path[n] = '/';
+    strcpy(path + n + 1, name);
+}
+
+/* NOTE: a signal handler calls it, too: of its calls only snprintf is not async-signal-safe by
+ * POSIX, and that of glibc is for %s and %d. */
 void implementation_exec_clean(pid_t worker)
 {
     static const char *const names[] = {"case.h5", "output.h5"};
-    char folder[64], path[96];
-    folder_of(worker, folder, sizeof folder);
+    char folder[PATH_MAX], path[PATH_MAX];
+    if (!folder_of(worker, folder))
+        return;
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        path_in(folder, names[i], path);
         unlink(path);
     }
     rmdir(folder);
@@ -81,14 +92,12 @@ static enum status prepare(const struct implementation *i, const struct problem 
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     s->problem = *problem;
     s->params = *params;
-    folder_of(getpid(), s->folder, sizeof s->folder);
+    const bool short_enough = folder_of(getpid(), s->folder);
     implementation_exec_clean(getpid()); /* what a process of the same number may have left */
-    if (mkdir(s->folder, 0700) != 0) {
-        const int e = errno;
-        folder_of(getpid(), s->folder, sizeof s->folder);
-        return error_set(error, STATUS_ENVIRONMENT, "cannot make the temporary folder '%s': %s",
-                         s->folder, strerror(e));
-    }
+    if (!short_enough || mkdir(s->folder, 0700) != 0)
+        return error_set(error, STATUS_ENVIRONMENT,
+                         "cannot make the temporary folder '%.400s': %s (TMPDIR says where)",
+                         s->folder, strerror(short_enough ? errno : ENAMETOOLONG));
     return STATUS_OK;
 }
 
@@ -108,11 +117,23 @@ static enum status write_case(const struct exec_state *s, const float *x, const 
     return status;
 }
 
-/* The command with every {case} and {output} replaced by a path in single quotes (the folder's name
- * holds none). NULL when out of memory. */
+/* Appends a path in single quotes; returns the end. */
+static char *put_quoted(char *out, const char *path)
+{
+    *out++ = '\'';
+    for (; *path; path++) {
+        if (*path == '\'')
+            out = stpcpy(out, "'\\'");
+        *out++ = *path;
+    }
+    return stpcpy(out, "'");
+}
+
+/* The command with every {case} and {output} replaced by a path in single quotes. NULL when out of
+ * memory. */
 static char *expand(const char *command, const char *case_path, const char *output_path)
 {
-    const size_t longest = strlen(case_path) + strlen(output_path) + 2;
+    const size_t longest = 4 * (strlen(case_path) + strlen(output_path)) + 2;
     size_t marks = 1;
     for (const char *p = command; *p; p++)
         marks += *p == '{';
@@ -123,7 +144,7 @@ static char *expand(const char *command, const char *case_path, const char *outp
         const bool is_case = strncmp(command, "{case}", 6) == 0;
         const bool is_output = strncmp(command, "{output}", 8) == 0;
         if (is_case || is_output) {
-            out += sprintf(out, "'%s'", is_case ? case_path : output_path);
+            out = put_quoted(out, is_case ? case_path : output_path);
             command += is_case ? 6 : 8;
         } else {
             *out++ = *command++;
@@ -136,9 +157,9 @@ static char *expand(const char *command, const char *case_path, const char *outp
 static enum status run(void *state, const float *x, float *y, struct error *error)
 {
     const struct exec_state *s = state;
-    char case_path[96], output_path[96];
-    path_in(s, "case.h5", case_path, sizeof case_path);
-    path_in(s, "output.h5", output_path, sizeof output_path);
+    char case_path[PATH_MAX], output_path[PATH_MAX];
+    path_in(s->folder, "case.h5", case_path);
+    path_in(s->folder, "output.h5", output_path);
     unlink(output_path);
     enum status status = write_case(s, x, case_path, error);
     if (status != STATUS_OK)

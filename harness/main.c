@@ -51,9 +51,12 @@ static int unknown_command(const char *name)
     return command_error(&error);
 }
 
-/* Ctrl-C leaves no half-written file behind, and still ends the program as a signal does. */
+/* Ctrl-C leaves nothing that runs and no half-written file behind, and still ends the program as a
+ * signal does. So does a reader of the results that goes away: at the next write, and not in the
+ * middle of a file. */
 static void on_interrupt(int number)
 {
+    worker_end_all();
     new_file_remove_temporaries();
     signal(number, SIG_DFL);
     raise(number);
@@ -113,9 +116,8 @@ int main(int argc, char **argv)
 {
     fill_standard_streams();
     handle_interrupts();
+    signal(SIGPIPE, on_interrupt);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
-    /* A reader that goes away ends the program at its next write, not in the middle of a file. */
-    signal(SIGPIPE, SIG_DFL);
     /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     if (argc > 1 && strcmp(argv[1], "worker") == 0)

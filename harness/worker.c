@@ -22,6 +22,8 @@
 #define MEMORY_RESERVE ((size_t)192 << 20)
 /* Between looks at the worker's memory. */
 #define WATCH_MS 200
+/* How long a signal that ends the program waits for what it has killed. */
+#define END_ALL_MS 2000
 
 struct worker {
     pid_t pid; /* 0: reaped */
@@ -33,6 +35,7 @@ struct worker {
 
 /* Who lives, so that they are not taken for somebody's orphans. */
 static struct worker *live_workers;
+static volatile pid_t workers_owner; /* whose they are: a fork has the list, too */
 
 static int list_live(pid_t *pids, int room)
 {
@@ -88,6 +91,30 @@ void worker_free(struct worker *w)
     free(w);
 }
 
+/* NOTE: runs in a signal handler: no memory is allocated, nothing is locked. */
+void worker_end_all(void)
+{
+    if (getpid() != workers_owner)
+        return;
+    for (const struct worker *w = live_workers; w; w = w->next)
+        if (w->pid != 0) {
+            kill(-w->pid, SIGKILL);
+            kill(w->pid, SIGKILL);
+        }
+    int left = END_ALL_MS;
+    for (const struct worker *w = live_workers; w; w = w->next) {
+        /* What the worker had started becomes a child of this process, of the same group. */
+        pid_t got = 0;
+        while (w->pid != 0 && left > 0 && (got = waitpid(-w->pid, NULL, WNOHANG)) >= 0)
+            if (got == 0) {
+                const struct timespec wait = {.tv_nsec = 1000000};
+                nanosleep(&wait, NULL);
+                left--;
+            }
+        implementation_exec_clean(w->first_pid);
+    }
+}
+
 /* In the child, before exec: only async-signal-safe calls. */
 static void become_worker(const char *binary, int socket, pid_t parent)
 {
@@ -125,7 +152,7 @@ enum status worker_create(struct worker **worker, const char *binary, const char
         return error_set(error, STATUS_ENVIRONMENT, "cannot make a socket pair: %s",
                          strerror(errno));
     struct worker *w = calloc(1, sizeof *w);
-    const pid_t parent = getpid();
+    const pid_t parent = workers_owner = getpid();
     const pid_t pid = w ? fork() : -1;
     if (pid == 0)
         become_worker(binary, pair[1], parent);

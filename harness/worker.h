@@ -48,6 +48,10 @@ enum status worker_create(struct worker **worker, const char *binary, const char
 /* Ends the process, by force where it does not go. NULL is legal. */
 void worker_free(struct worker *worker);
 
+/* Ends all that run, with their process groups, and removes their files: for the handler of a
+ * signal that ends the program. */
+void worker_end_all(void);
+
 /* False once the process is gone: a new worker must be made. */
 bool worker_alive(const struct worker *worker);
 

@@ -96,6 +96,20 @@ check 'exec: a command that writes nothing fails' status 1 verify \
 check 'exec: with the path in the folder that was asked for' has "$t/out" "$TMPDIR/assay-exec-"
 check 'exec: what it left in the background is killed' [ -z "$(pgrep -f '^sleep 4712')" ]
 check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
+"$ASSAY" verify --impl "exec:sleep 4713; : {case} {output}" $case_ >/dev/null 2>&1 &
+pid=$!
+for _ in $(seq 100); do
+    pgrep -f '^sleep 4713' >/dev/null && break
+    sleep 0.05
+done
+kill $pid
+wait $pid 2>/dev/null
+check 'exec: a signal ends what runs, too' [ -z "$(pgrep -f '^sleep 4713')" ]
+check 'exec: and leaves no file' [ -z "$(ls "$TMPDIR")" ]
+TMPDIR="$t/a folder whose name is longer than most, and isn't without a quote"
+mkdir "$TMPDIR"
+check 'exec: any TMPDIR' status 1 verify --impl "exec:cp {case} {output}" $case_
+check 'exec: is where the files are' has "$t/out" "output.h5': dataset '/output' is missing"
 unset TMPDIR
 
 # ---- JUnit -------------------------------------------------------------------------------------------
