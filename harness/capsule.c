@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "harness/hdf5_util.h"
 #include "harness/machine.h"
@@ -122,6 +123,20 @@ static struct case_provenance provenance_of_case(const struct case_source *sourc
     snprintf(from.commit, sizeof from.commit, "%s", commit_get(NULL));
     libraries_describe(from.libraries, sizeof from.libraries);
     return from;
+}
+
+enum status capsule_check(const char *folder, struct error *error)
+{
+    struct stat info;
+    if (mkdir(folder, 0777) == 0) {
+        rmdir(folder);
+        return STATUS_OK;
+    }
+    const int e = errno;
+    if (e == EEXIST && stat(folder, &info) == 0 && S_ISDIR(info.st_mode))
+        return STATUS_OK;
+    return error_set(error, STATUS_BAD_INPUT, "cannot make the folder '%.300s': %s", folder,
+                     strerror(e));
 }
 
 enum status capsule_write(const char *folder, const struct case_source *source,

@@ -19,6 +19,9 @@
 #define CAPSULE_BYTES ((int64_t)256 << 20)
 #define CAPSULE_RECORD_SIZE 16384
 
+/* Whether `folder` is one, or can be made: STATUS_BAD_INPUT where not. It is not made. */
+enum status capsule_check(const char *folder, struct error *error);
+
 /* Writes `folder`/capsule-IMPLEMENTATION-CASE.h5, making the folder where it is not there, and puts
  * the path into `path`. `record` is a JSON object. Visits only: trial->arena is read. */
 enum status capsule_write(const char *folder, const struct case_source *source,

@@ -177,7 +177,7 @@ static void print_row(const struct audit_row *row)
 static void print_row_json(const struct audit *a, const struct audit_row *row)
 {
     json_t *o = json_object(), *rules = json_object();
-    json_object_set_new(o, "case", json_string(a->source->name));
+    json_object_set_new(o, "case", record_text(a->source->name));
     json_object_set_new(o, "problem", json_string(a->source->descriptor));
     json_object_set_new(o, "fill",
                         a->source->fill ? json_string(a->source->fill->name) : json_null());

@@ -118,6 +118,16 @@ static enum status put_baseline_first(struct run_list *list, const char *baselin
                      baseline);
 }
 
+/* As far as times are compared: as texts. */
+static bool is_time(const char *text)
+{
+    const char *const pattern = "0000-00-00T00:00:00";
+    for (size_t i = 0; pattern[i]; i++)
+        if (pattern[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != pattern[i])
+            return false;
+    return true;
+}
+
 static enum status check(const struct bench_arguments *a, struct run_list *list,
                          struct error *error)
 {
@@ -129,7 +139,15 @@ static enum status check(const struct bench_arguments *a, struct run_list *list,
         return error_set(error, STATUS_BAD_INPUT, "--profile times nothing: give it alone");
     if (a->rounds == 1 && (a->against || a->baseline || a->calibrate))
         return error_set(error, STATUS_BAD_INPUT, "a comparison takes more than one round");
-    const enum status status = a->against ? provenance_of(a->against, &ignored, error) : STATUS_OK;
+    if (a->binary && !a->against)
+        return error_set(error, STATUS_BAD_INPUT, "--binary needs --against BINARY");
+    if (a->commit_time && *a->commit_time && !is_time(a->commit_time))
+        return error_set(error, STATUS_BAD_INPUT,
+                         "option '--commit-time' is '%.40s': a time like 2026-11-23T04:05:06Z",
+                         a->commit_time);
+    enum status status = a->path ? record_check(a->path, error) : STATUS_OK;
+    if (status == STATUS_OK && a->against)
+        status = provenance_of(a->against, &ignored, error);
     return status == STATUS_OK && a->baseline ? put_baseline_first(list, a->baseline, error)
                                               : status;
 }

@@ -137,7 +137,7 @@ static enum status check(const struct check_arguments *a, char **words, int word
             json_t *record = record_verdict(&context, &source, t);
             char line[2048];
             run_reproduce(&list, &source, t, "check", line, sizeof line);
-            json_object_set_new(record, "reproduce", json_string(line));
+            json_object_set_new(record, "reproduce", record_text(line));
             record_print(record);
             json_decref(record);
         } else {

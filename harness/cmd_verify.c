@@ -67,8 +67,8 @@ static enum status write_capsule(struct verify_context *v, const struct case_sou
 {
     char path[1024];
     json_t *record = json_deep_copy(verdict);
-    json_object_set_new(record, "machine", json_string(v->record.machine.id));
-    json_object_set_new(record, "commit", json_string(v->record.provenance.commit));
+    json_object_set_new(record, "machine", record_text(v->record.machine.id));
+    json_object_set_new(record, "commit", record_text(v->record.provenance.commit));
     char *text = json_dumps(record, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     const enum status status =
         text ? capsule_write(v->capsules, source, t, text, path, sizeof path, v->error)
@@ -152,19 +152,25 @@ int cmd_verify(int argc, char **argv)
         status = error_set(&error, STATUS_BAD_INPUT,
                            "--resume needs --out FILE, whose verdicts it "
                            "leaves out");
+    if (status == STATUS_OK && out)
+        status = record_check(out, &error);
     if (status == STATUS_OK && resume)
         status = resume_read(&v.done, out, &error);
+    if (status == STATUS_OK && capsules)
+        status = capsule_check(capsules, &error);
     if (status == STATUS_OK && junit_path)
-        status = junit_create(&v.junit, &error);
+        status = junit_create(&v.junit, junit_path, &error);
+    if (status != STATUS_OK) {
+        command_error(&error);
+        goto out;
+    }
     if (!json && arguments.seed != 1)
         printf("seed %llu\n", (unsigned long long)arguments.seed);
-    if (status == STATUS_OK) {
-        record_context_init(&v.record, &list, NULL, NULL);
-        list.skip = resume ? skip : NULL;
-        status = run_list_walk(&list, NULL, visit, &v, &error);
-        if (v.status != STATUS_OK)
-            status = v.status;
-    }
+    record_context_init(&v.record, &list, NULL, NULL);
+    list.skip = resume ? skip : NULL;
+    status = run_list_walk(&list, NULL, visit, &v, &error);
+    if (v.status != STATUS_OK)
+        status = v.status;
     if (!json && v.resumed > 0)
         printf("%lld of an earlier run\n", (long long)v.resumed);
     if (!json)
@@ -172,11 +178,12 @@ int cmd_verify(int argc, char **argv)
     if (status != STATUS_OK)
         command_error(&error);
     if (v.junit) {
-        const enum status written = junit_write(v.junit, junit_path, &error);
+        const enum status written = junit_write(v.junit, &error);
         if (written != STATUS_OK)
             command_error(&error);
         status = status == STATUS_OK ? written : status;
     }
+out:
     junit_free(v.junit);
     resume_release(&v.done);
     run_list_release(&list);

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "harness/new_file.h"
 
 struct junit {
+    struct new_file file;
     FILE *cases; /* the elements so far */
     char *text;
     size_t size;
@@ -14,13 +16,16 @@ struct junit {
     double seconds;
 };
 
-enum status junit_create(struct junit **junit, struct error *error)
+enum status junit_create(struct junit **junit, const char *path, struct error *error)
 {
-    struct junit *j = calloc(1, sizeof *j);
-    *junit = j;
-    if (j)
-        j->cases = open_memstream(&j->text, &j->size);
-    return j && j->cases ? STATUS_OK : error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    struct junit *j = *junit = calloc(1, sizeof *j);
+    if (!j)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    const enum status status = new_file_init(&j->file, path, error);
+    if (status != STATUS_OK)
+        return status;
+    j->cases = open_memstream(&j->text, &j->size);
+    return j->cases ? STATUS_OK : error_set(error, STATUS_ENVIRONMENT, "out of memory");
 }
 
 void junit_free(struct junit *j)
@@ -30,6 +35,7 @@ void junit_free(struct junit *j)
     if (j->cases)
         fclose(j->cases);
     free(j->text);
+    new_file_release(&j->file);
     free(j);
 }
 
@@ -102,26 +108,22 @@ void junit_add(struct junit *j, const char *case_name, const struct trial *t, co
     fprintf(to, "</%s>\n  </testcase>\n", elements[t->verdict]);
 }
 
-enum status junit_write(const struct junit *j, const char *path, struct error *error)
+enum status junit_write(struct junit *j, struct error *error)
 {
-    char temporary[1100];
-    snprintf(temporary, sizeof temporary, "%.1000s.tmp.%d", path, (int)getpid());
-    FILE *file = fopen(temporary, "w");
-    bool good = file && fflush(j->cases) == 0;
-    if (good)
-        good = fprintf(file,
-                       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-                       "<testsuite name=\"assay\" tests=\"%d\" failures=\"%d\" errors=\"%d\" "
-                       "skipped=\"%d\" time=\"%.6f\">\n%s</testsuite>\n",
-                       j->tests, j->failures, j->errors, j->skipped, j->seconds,
-                       j->text ? j->text : "") > 0;
-    const int e = errno;
-    if (file && fclose(file) != 0)
-        good = false;
-    if (good && rename(temporary, path) == 0)
-        return STATUS_OK;
-    if (file)
-        unlink(temporary);
-    return error_set(error, STATUS_ENVIRONMENT, "cannot write '%.300s': %s", path,
-                     strerror(good ? errno : e));
+    char *page = NULL;
+    const bool whole = fflush(j->cases) == 0;
+    const int n =
+        asprintf(&page,
+                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+                 "<testsuite name=\"assay\" tests=\"%d\" failures=\"%d\" errors=\"%d\" "
+                 "skipped=\"%d\" time=\"%.6f\">\n%s</testsuite>\n",
+                 j->tests, j->failures, j->errors, j->skipped, j->seconds, j->text ? j->text : "");
+    if (!whole || n < 0)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    enum status status = STATUS_OK;
+    if (!new_file_write(j->file.fd, page, n, 0))
+        status = error_set(error, STATUS_ENVIRONMENT, "cannot write '%.300s': %s", j->file.path,
+                           strerror(errno));
+    free(page);
+    return status == STATUS_OK ? new_file_commit(&j->file, error) : status;
 }

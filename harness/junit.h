@@ -8,14 +8,15 @@
 
 struct junit;
 
-/* STATUS_ENVIRONMENT when memory is lacking. */
-enum status junit_create(struct junit **junit, struct error *error);
+/* Makes sure that the file can be written, before anything is run. STATUS_BAD_INPUT where `path`
+ * cannot be a file, STATUS_ENVIRONMENT else. */
+enum status junit_create(struct junit **junit, const char *path, struct error *error);
 void junit_free(struct junit *junit);
 
 void junit_add(struct junit *junit, const char *case_name, const struct trial *trial,
                const char *reproduce);
 
 /* Writes the file, whole or not at all. */
-enum status junit_write(const struct junit *junit, const char *path, struct error *error);
+enum status junit_write(struct junit *junit, struct error *error);
 
 #endif

@@ -119,7 +119,7 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
     set_seed(o, source);
     json_object_set_new(o, "reason", record_text(t->reason));
     json_object_set_new(o, "note", record_text(t->measurement.note));
-    json_object_set_new(o, "reproduce", json_string(line));
+    json_object_set_new(o, "reproduce", record_text(line));
     return o;
 }
 

@@ -48,6 +48,10 @@ json_t *record_text(const char *text);
 /* Prints one line. */
 void record_print(const json_t *record);
 
+/* Whether lines can be appended to a file, for asking before there is one: STATUS_BAD_INPUT where
+ * they cannot. The file is not made. */
+enum status record_check(const char *path, struct error *error);
+
 /* Appends one line to a file: whole or not at all, under a lock (flock), so that several writers
  * may share the file. A torn line that a killed writer left is ended first, so that it spoils
  * nothing but itself. STATUS_ENVIRONMENT otherwise, with the file as it was. */

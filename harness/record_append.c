@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -28,6 +29,24 @@ static enum status write_whole(int fd, const char *path, const char *text, size_
                          cut ? "" : "; its last line is torn");
     }
     return STATUS_OK;
+}
+
+enum status record_check(const char *path, struct error *error)
+{
+    struct stat info;
+    char *copy = strdup(path);
+    const char *why = NULL;
+    if (!copy)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    if (stat(path, &info) == 0)
+        why = !S_ISREG(info.st_mode)    ? "not a file"
+              : access(path, W_OK) != 0 ? strerror(errno)
+                                        : NULL;
+    else if (errno != ENOENT || !path[0] || access(dirname(copy), W_OK | X_OK) != 0)
+        why = strerror(errno);
+    free(copy);
+    return why ? error_set(error, STATUS_BAD_INPUT, "cannot append to '%.200s': %s", path, why)
+               : STATUS_OK;
 }
 
 enum status record_append(const char *path, const json_t *record, struct error *error)

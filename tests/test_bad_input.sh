@@ -150,6 +150,10 @@ bad seed_that_is_no_number 2 "*'--seed'*" verify --seed 1x $d
 bad golden_without_output 2 "no output is given: --out FILE" golden $d
 bad unknown_storage 2 "option '--expected' is 'f16': f64, f32 or none" golden --expected f16 --out a.h5 $d
 
+bad binary_without_against 2 "--binary needs --against BINARY" bench --binary x --impl cpu-gemm $d
+bad commit_time_that_is_none 2 "option '--commit-time' is 'noon': a time like *" \
+    bench --commit-time noon --impl cpu-gemm $d
+
 # ---- where nothing can be written ------------------------------------------------------------------
 
 bad golden_in_no_folder 2 "'none/a.h5': cannot be created: No such file or directory" \
@@ -165,6 +169,39 @@ if [ "$(id -u)" -ne 0 ]; then
 else
     echo "skip - golden_in_a_locked_folder: root may write everywhere"
 fi
+
+# Files of results, before anything is run.
+ln -s text.h5 link.xml
+mknod null c 1 3 2>/dev/null || mkfifo null
+bad junit_in_no_folder 2 "'none/j.xml': cannot be created: No such file or directory" \
+    verify --impl cpu-gemm --junit none/j.xml $d
+bad junit_to_a_device 2 "'null': not a regular file: name a file to write" \
+    verify --impl cpu-gemm --junit null $d
+bad junit_to_a_folder 2 "'folder.h5': a directory: name a file to write" \
+    verify --impl cpu-gemm --junit folder.h5 $d
+for option in "verify --out" "bench --record"; do
+    bad "${option% *}_results_in_no_folder" 2 "cannot append to 'none/a.jsonl': No such file or directory" \
+        $option none/a.jsonl --impl cpu-gemm $d
+    bad "${option% *}_results_to_a_device" 2 "cannot append to 'null': not a file" \
+        $option null --impl cpu-gemm $d
+    bad "${option% *}_results_to_no_name" 2 "cannot append to '': No such file or directory" \
+        $option "" --impl cpu-gemm $d
+done
+bad resume_of_a_device 2 "cannot append to 'null': not a file" \
+    verify --impl cpu-gemm --out null --resume $d
+bad resume_of_nothing 2 "--resume needs --out FILE, whose verdicts it leaves out" \
+    verify --impl cpu-gemm --seed 7 --resume $d
+bad capsules_in_no_folder 2 "cannot make the folder 'none/c': No such file or directory" \
+    verify --impl cpu-gemm --capsule none/c $d
+bad capsules_in_a_file 2 "cannot make the folder 'text.h5': File exists" \
+    verify --impl cpu-gemm --capsule text.h5 $d
+if "$assay" verify --impl cpu-gemm --junit link.xml $d >/dev/null && [ -L link.xml ] &&
+    grep -q testsuite text.h5; then
+    ok junit_through_a_link
+else
+    not_ok junit_through_a_link "$(ls -l link.xml)"
+fi
+rm -f link.xml null
 
 cp good.h5 old.h5
 file_limit() {

@@ -120,7 +120,10 @@ import sys, xml.etree.ElementTree as e
 r = e.parse(sys.argv[1]).getroot()
 sys.exit((r.get("tests"), r.get("failures"), r.get("errors")) != ("3", "1", "1"))' "$t/j.xml"
 check 'junit: holds the line that runs it again' has "$t/j.xml" "again: assay verify --impl plugin:"
-check 'junit: a folder that is not there' status 3 verify --impl cpu-gemm --junit "$t/no/j.xml" $case_
+check 'junit: of names that are no UTF-8' status 1 verify \
+    --impl $'exec:: \xff {case} {output}' --junit "$t/j.xml" --out "$t/u.jsonl" $case_
+check 'junit: which are there, but for those bytes' has "$t/j.xml" 'again: assay verify --impl '
+check 'out: too' has "$t/u.jsonl" '"reproduce":"assay verify'
 
 # ---- capsules ----------------------------------------------------------------------------------------
 check 'capsule: a failure leaves one' status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so,plugin:$t/crash.so" \
