@@ -60,8 +60,10 @@ int cmd_replay(int argc, char **argv)
     if (status != STATUS_OK)
         return command_error(&error);
     json_t *record = json_loads(text, 0, NULL);
-    if (!record) {
-        error_set(&error, STATUS_BAD_INPUT, "'%.300s': the attribute 'record' is no JSON", argv[0]);
+    if (!record || !text_of(record, "implementation")[0]) {
+        error_set(&error, STATUS_BAD_INPUT, "'%.300s': the attribute 'record' %s", argv[0],
+                  record ? "names no implementation" : "is no JSON");
+        json_decref(record);
         return command_error(&error);
     }
     const char *name = implementation ? implementation : text_of(record, "implementation");

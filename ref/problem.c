@@ -95,8 +95,8 @@ enum status problem_validate(const struct problem *p, struct error *error)
     } limits[] = {
         {"batch", p->batch, 0, "must not be negative"},
         {"in_channels", p->in_channels, 1, "must be at least 1"},
+        {"groups", p->groups, 1, "must be at least 1"}, /* out_channels may be a product of it */
         {"out_channels", p->out_channels, 1, "must be at least 1"},
-        {"groups", p->groups, 1, "must be at least 1"},
         {"input height", p->height, 1, "must be at least 1"},
         {"input width", p->width, 1, "must be at least 1"},
         {"kernel height", p->kernel_h, 1, "must be at least 1"},

@@ -4,6 +4,8 @@
 
 #include <sys/stat.h>
 
+#include "harness/capsule.h"
+
 /* ---- ways to make a good file bad ------------------------------------------------------------ */
 
 static void make_int(hid_t f, const char *name, int64_t value)
@@ -67,6 +69,10 @@ static void groups_beyond_int64(hid_t f)
 static void groups_enormous(hid_t f)
 {
     make_int(f, "groups", INT64_MAX);
+}
+static void groups_zero(hid_t f)
+{
+    make_int(f, "groups", 0);
 }
 static void groups_two(hid_t f)
 {
@@ -266,6 +272,7 @@ static const struct bad_case bad_cases[] = {
     BAD(dilation_enormous, "dilation height '9223372036854775807' is too large: ..."),
     BAD(groups_beyond_int64, "attribute 'groups' is '18446744073709551615': too large"),
     BAD(groups_enormous, "attribute 'groups' is '9223372036854775807': too large"),
+    BAD(groups_zero, "groups '0' must be at least 1"),
     BAD(groups_two, "attribute 'groups' has 2 elements: it must have 1"),
     BAD(groups_do_not_divide, "in_channels '2' must be divisible by groups '3'"),
     BAD(stride_three, "attribute 'stride' has 3 elements: it must have 1 or 2"),
@@ -348,14 +355,33 @@ static void test_case_file_cut_anywhere_is_refused(void **state)
     free(bytes);
 }
 
+/* A capsule's attribute is read into what the caller has: no more may be written. */
+static void test_capsule_with_a_record_of_many_strings_is_refused(void **state)
+{
+    (void)state;
+    static char strings[100][40], record[64];
+    struct error error = {0};
+    const char *path = in_folder("capsule.h5");
+    const hid_t file = create_good(path), type = H5Tcopy(H5T_C_S1);
+    memset(strings, '{', sizeof strings);
+    H5Tset_size(type, sizeof strings[0]);
+    put_attribute(file, "record", type, type, strings, 100);
+    H5Tclose(type);
+    H5Fclose(file);
+    assert_int_equal(capsule_read_record(path, record, 50, &error), STATUS_BAD_INPUT);
+    assert_non_null(strstr(error.message, "the attribute 'record' is no string of at most 49"));
+    assert_int_equal(record[50], 0);
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[BAD_CASES + 2] = {
+    struct CMUnitTest tests[BAD_CASES + 3] = {
         cmocka_unit_test(test_case_file_that_is_no_hdf5_is_refused),
         cmocka_unit_test(test_case_file_cut_anywhere_is_refused),
+        cmocka_unit_test(test_capsule_with_a_record_of_many_strings_is_refused),
     };
     for (size_t i = 0; i < BAD_CASES; i++)
-        tests[i + 2] = (struct CMUnitTest){.name = bad_cases[i].name,
+        tests[i + 3] = (struct CMUnitTest){.name = bad_cases[i].name,
                                            .test_func = run_bad_case,
                                            .initial_state = (void *)&bad_cases[i]};
     return cmocka_run_group_tests_name("bad case files", tests, fixture_setup, fixture_teardown);
