@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "harness/hdf5_util.h"
 #include "harness/machine.h"
 #include "ref/descriptor.h"
 #include "ref/oracle.h"
@@ -167,37 +166,5 @@ enum status capsule_write(const char *folder, const struct case_source *source,
     if (status == STATUS_OK)
         status = case_writer_commit(writer, error);
     case_writer_free(writer);
-    return status;
-}
-
-enum status capsule_read_record(const char *path, char *record, size_t size, struct error *error)
-{
-    enum status status = STATUS_OK;
-    hdf5_init();
-    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (file <= 0)
-        return hdf5_error(error, STATUS_BAD_INPUT, "'%.300s' cannot be read", path);
-    const hid_t attribute =
-        H5Aexists(file, "record") > 0 ? H5Aopen(file, "record", H5P_DEFAULT) : 0;
-    const hid_t type = attribute > 0 ? H5Aget_type(attribute) : 0;
-    const hid_t space = attribute > 0 ? H5Aget_space(attribute) : 0;
-    memset(record, 0, size);
-    if (type <= 0 || space <= 0)
-        status = error_set(error, STATUS_BAD_INPUT,
-                           "'%.300s' is no failure capsule: it has no attribute 'record'", path);
-    else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
-             H5Tget_size(type) >= size || H5Sget_simple_extent_npoints(space) != 1)
-        status = error_set(error, STATUS_BAD_INPUT,
-                           "'%.300s': the attribute 'record' is no string of at most %zu bytes",
-                           path, size - 1);
-    else if (H5Aread(attribute, type, record) < 0)
-        status = hdf5_error(error, STATUS_BAD_INPUT, "'%.300s' cannot be read", path);
-    if (space > 0)
-        H5Sclose(space);
-    if (type > 0)
-        H5Tclose(type);
-    if (attribute > 0)
-        H5Aclose(attribute);
-    H5Fclose(file);
     return status;
 }

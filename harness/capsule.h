@@ -28,7 +28,4 @@ enum status capsule_write(const char *folder, const struct case_source *source,
                           const struct trial *trial, const char *record, char *path,
                           size_t path_size, struct error *error);
 
-/* Reads the attribute `record` of a file. STATUS_BAD_INPUT where it has none. */
-enum status capsule_read_record(const char *path, char *record, size_t size, struct error *error);
-
 #endif

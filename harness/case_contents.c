@@ -292,6 +292,33 @@ void case_contents_close(struct case_contents *f)
     H5Eclear2(H5E_DEFAULT);
 }
 
+enum status case_contents_record(struct case_contents *f, char *record, size_t size,
+                                 struct error *error)
+{
+    enum status status = STATUS_OK;
+    const hid_t attribute =
+        H5Aexists(f->file, "record") > 0 ? H5Aopen(f->file, "record", H5P_DEFAULT) : 0;
+    const hid_t type = attribute > 0 ? H5Aget_type(attribute) : 0;
+    const hid_t space = attribute > 0 ? H5Aget_space(attribute) : 0;
+    memset(record, 0, size);
+    if (type <= 0 || space <= 0)
+        status =
+            error_set(error, STATUS_BAD_INPUT, "no failure capsule: it has no attribute 'record'");
+    else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
+             H5Tget_size(type) >= size || H5Sget_simple_extent_npoints(space) != 1)
+        status = error_set(error, STATUS_BAD_INPUT,
+                           "attribute 'record' is no string of at most %zu bytes", size - 1);
+    else if (H5Aread(attribute, type, record) < 0)
+        status = hdf5_error(error, STATUS_BAD_INPUT, "attribute 'record' cannot be read");
+    if (space > 0)
+        H5Sclose(space);
+    if (type > 0)
+        H5Tclose(type);
+    if (attribute > 0)
+        H5Aclose(attribute);
+    return status;
+}
+
 enum status case_contents_check_sums(struct case_contents *f, tensor_pulse pulse, int *checked,
                                      struct error *error)
 {

@@ -46,6 +46,10 @@ enum status case_contents_open_output(struct case_contents *contents,
                                       struct error *error);
 void case_contents_close(struct case_contents *contents);
 
+/* The attribute `record` of a failure capsule, to `record` [size]. */
+enum status case_contents_record(struct case_contents *contents, char *record, size_t size,
+                                 struct error *error);
+
 /* *checked: the number of tensors that carry a checksum. `pulse` may be NULL. */
 enum status case_contents_check_sums(struct case_contents *contents, tensor_pulse pulse,
                                      int *checked, struct error *error);

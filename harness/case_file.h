@@ -123,6 +123,11 @@ enum status case_file_read_expected(struct case_file *file, int64_t first, int64
  * `checked` (may be NULL): the number of tensors compared. */
 enum status case_file_check_sums(struct case_file *file, int *checked, struct error *error);
 
+/* The attribute `record` of a failure capsule (harness/capsule.h), to `record` [size],
+ * 0-terminated. STATUS_BAD_INPUT where the file has none, or a longer one. */
+enum status case_file_read_record(struct case_file *file, char *record, size_t size,
+                                  struct error *error);
+
 /* An output file: /output [N, Cout, Ho, Wo] of `problem`, stored and checked by the rules above;
  * attributes and other objects are ignored. */
 struct output_file;

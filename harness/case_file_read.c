@@ -112,6 +112,12 @@ enum status case_file_check_sums(struct case_file *f, int *checked, struct error
     return case_reader_check_sums(&f->reader, checked, error);
 }
 
+enum status case_file_read_record(struct case_file *f, char *record, size_t size,
+                                  struct error *error)
+{
+    return case_reader_record(&f->reader, record, size, error);
+}
+
 /* ---- output files ---------------------------------------------------------------------------- */
 
 enum status output_file_open(struct output_file **file, const char *path, const struct problem *p,

@@ -144,6 +144,22 @@ enum status case_reader_read(struct case_reader *r, enum case_tensor tensor, int
     return status;
 }
 
+enum status case_reader_record(struct case_reader *r, char *record, size_t size,
+                               struct error *error)
+{
+    assert(size > 0 && size <= WINDOW_BYTES);
+    const struct reader_request wanted = {.operation = READER_RECORD, .count = (int64_t)size};
+    struct reader_reply reply;
+    enum status status = request(r, &wanted, error);
+    if (status == STATUS_OK)
+        status = receive(r, &reply, error);
+    if (status != STATUS_OK)
+        return status;
+    memcpy(record, r->window, size);
+    record[size - 1] = 0;
+    return STATUS_OK;
+}
+
 enum status case_reader_check_sums(struct case_reader *r, int *checked, struct error *error)
 {
     const struct reader_request wanted = {.operation = READER_SUMS};

@@ -6,7 +6,7 @@
  * child is an error in one line here, and the program goes on.
  *
  *     program                                 child (fork, no exec)
- *       |  -- request (open, read, sums) -->    |
+ *       |  -- request (open, read, ...) -->     |
  *       |  <-- reply: a piece is in the window  |     the window: shared memory, filled by HDF5
  *       |  -- go on -->                         |
  *       |  <-- reply: done, or an error         |
@@ -37,6 +37,10 @@ enum status case_reader_init(struct case_reader *reader, const struct case_place
  * else float. */
 enum status case_reader_read(struct case_reader *reader, enum case_tensor tensor, int64_t first,
                              int64_t count, int64_t elements, void *out, struct error *error);
+
+/* The attribute `record`, 0-terminated; size <= WINDOW_BYTES. */
+enum status case_reader_record(struct case_reader *reader, char *record, size_t size,
+                               struct error *error);
 
 enum status case_reader_check_sums(struct case_reader *reader, int *checked, struct error *error);
 

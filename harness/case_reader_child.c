@@ -139,6 +139,9 @@ void case_reader_child(int socket, void *window, const struct case_place *place,
             reply.status =
                 hdf5_tensor_read(&contents.tensors[request.tensor], request.first, request.count,
                                  window, WINDOW_ELEMENTS, send_piece, NULL, &reply.error);
+        else if (request.operation == READER_RECORD)
+            reply.status =
+                case_contents_record(&contents, window, (size_t)request.count, &reply.error);
         else
             reply.status = case_contents_check_sums(&contents, pulse, &reply.checked, &reply.error);
         send_reply(&reply);

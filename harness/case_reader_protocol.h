@@ -8,12 +8,12 @@
 #define WINDOW_ELEMENTS ((int64_t)1 << 20)
 #define WINDOW_BYTES ((size_t)WINDOW_ELEMENTS * sizeof(double))
 
-enum reader_operation { READER_READ, READER_SUMS, READER_GO_ON };
+enum reader_operation { READER_READ, READER_SUMS, READER_RECORD, READER_GO_ON };
 
 struct reader_request {
     enum reader_operation operation;
     enum case_tensor tensor;
-    int64_t first, count;
+    int64_t first, count; /* READER_RECORD: count bytes at most */
 };
 
 struct reader_reply {

@@ -52,16 +52,16 @@ int cmd_replay(int argc, char **argv)
         status =
             error_set(&error, STATUS_BAD_INPUT, "replay takes one capsule: %d are given", words);
     struct case_file *file = NULL;
-    if (status == STATUS_OK) /* which is done in a child: the file may come from anywhere */
-        status = case_file_open(&file, argv[0], &error);
-    case_file_free(file);
     if (status == STATUS_OK)
-        status = capsule_read_record(argv[0], text, sizeof text, &error);
+        status = case_file_open(&file, argv[0], &error);
+    if (status == STATUS_OK)
+        status = case_file_read_record(file, text, sizeof text, &error);
+    case_file_free(file);
     if (status != STATUS_OK)
         return command_error(&error);
     json_t *record = json_loads(text, 0, NULL);
     if (!record || !text_of(record, "implementation")[0]) {
-        error_set(&error, STATUS_BAD_INPUT, "'%.300s': the attribute 'record' %s", argv[0],
+        error_set(&error, STATUS_BAD_INPUT, "'%.300s': attribute 'record' %s", argv[0],
                   record ? "names no implementation" : "is no JSON");
         json_decref(record);
         return command_error(&error);

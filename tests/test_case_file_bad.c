@@ -4,8 +4,6 @@
 
 #include <sys/stat.h>
 
-#include "harness/capsule.h"
-
 /* ---- ways to make a good file bad ------------------------------------------------------------ */
 
 static void make_int(hid_t f, const char *name, int64_t value)
@@ -355,12 +353,13 @@ static void test_case_file_cut_anywhere_is_refused(void **state)
     free(bytes);
 }
 
-/* A capsule's attribute is read into what the caller has: no more may be written. */
+/* A capsule's record is read in the child, too, and no more is written than there is room for. */
 static void test_capsule_with_a_record_of_many_strings_is_refused(void **state)
 {
     (void)state;
     static char strings[100][40], record[64];
     struct error error = {0};
+    struct case_file *capsule;
     const char *path = in_folder("capsule.h5");
     const hid_t file = create_good(path), type = H5Tcopy(H5T_C_S1);
     memset(strings, '{', sizeof strings);
@@ -368,20 +367,50 @@ static void test_capsule_with_a_record_of_many_strings_is_refused(void **state)
     put_attribute(file, "record", type, type, strings, 100);
     H5Tclose(type);
     H5Fclose(file);
-    assert_int_equal(capsule_read_record(path, record, 50, &error), STATUS_BAD_INPUT);
-    assert_non_null(strstr(error.message, "the attribute 'record' is no string of at most 49"));
-    assert_int_equal(record[50], 0);
+    assert_int_equal(case_file_open(&capsule, path, &error), STATUS_OK);
+    assert_int_equal(case_file_read_record(capsule, record, 50, &error), STATUS_BAD_INPUT);
+    assert_non_null(strstr(error.message, "attribute 'record' is no string of at most 49 bytes"));
+    case_file_free(capsule);
+}
+
+/* What HDF5 makes of a damaged attribute does not reach the program: here it is a size. */
+static void test_capsule_whose_record_is_damaged_is_refused(void **state)
+{
+    (void)state;
+    size_t size;
+    char record[64];
+    struct error error = {0};
+    const char *path = in_folder("capsule.h5");
+    const hid_t file = create_good(path);
+    put_string(file, "record", "{}", false);
+    H5Fclose(file);
+    char *bytes = read_bytes(path, &size), *at = memmem(bytes, size, "record", 6);
+    assert_non_null(at);
+    for (char *p = at - 8; p < at + 24; p++) {
+        struct case_file *capsule;
+        const char kept = *p;
+        *p = (char)0xff;
+        if (case_file_open_image(&capsule, bytes, size, "image", &error) == STATUS_OK) {
+            const enum status status =
+                case_file_read_record(capsule, record, sizeof record, &error);
+            assert_true(status == STATUS_OK || status == STATUS_BAD_INPUT);
+        }
+        case_file_free(capsule);
+        *p = kept;
+    }
+    free(bytes);
 }
 
 int main(void)
 {
-    struct CMUnitTest tests[BAD_CASES + 3] = {
+    struct CMUnitTest tests[BAD_CASES + 4] = {
         cmocka_unit_test(test_case_file_that_is_no_hdf5_is_refused),
         cmocka_unit_test(test_case_file_cut_anywhere_is_refused),
         cmocka_unit_test(test_capsule_with_a_record_of_many_strings_is_refused),
+        cmocka_unit_test(test_capsule_whose_record_is_damaged_is_refused),
     };
     for (size_t i = 0; i < BAD_CASES; i++)
-        tests[i + 3] = (struct CMUnitTest){.name = bad_cases[i].name,
+        tests[i + 4] = (struct CMUnitTest){.name = bad_cases[i].name,
                                            .test_func = run_bad_case,
                                            .initial_state = (void *)&bad_cases[i]};
     return cmocka_run_group_tests_name("bad case files", tests, fixture_setup, fixture_teardown);
