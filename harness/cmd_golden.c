@@ -79,13 +79,51 @@ out:
     return status;
 }
 
-/* The file's name for a case of a suite: its name with what a path cannot hold replaced. */
-static void name_in_folder(const char *folder, const char *name, char *path, size_t size)
+/* The file for a case of a suite: its name with what a path cannot hold replaced. NULL when out of
+ * memory. */
+static char *path_in_folder(const char *folder, const char *name)
 {
-    int n = snprintf(path, size, "%.400s/", folder);
-    for (const char *p = name; *p && (size_t)n + 4 < size; p++)
-        path[n++] = *p == '/' || *p == '@' ? '_' : *p;
-    snprintf(path + n, size - (size_t)n, ".h5");
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s.h5", folder, name) < 0)
+        return NULL;
+    for (char *p = path + strlen(folder) + 1; *p; p++)
+        *p = *p == '/' || *p == '@' ? '_' : *p;
+    return path;
+}
+
+struct golden_file {
+    char *path;
+    const struct suite_entry *entry;
+};
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct golden_file *)a)->path, ((const struct golden_file *)b)->path);
+}
+
+/* The files in the order of the suite. Two cases may not become one file. */
+static enum status name_files(struct golden_file *files, const struct suite *suite, const char *out,
+                              bool in_folder, struct error *error)
+{
+    struct golden_file *sorted = malloc(suite->count * sizeof *sorted);
+    enum status status = sorted ? STATUS_OK : error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    for (size_t i = 0; i < suite->count && status == STATUS_OK; i++) {
+        const struct suite_entry *e = &suite->entries[i];
+        files[i] = (struct golden_file){in_folder ? path_in_folder(out, e->name) : strdup(out), e};
+        if (!files[i].path)
+            status = error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    }
+    if (status == STATUS_OK) {
+        memcpy(sorted, files, suite->count * sizeof *sorted);
+        qsort(sorted, suite->count, sizeof *sorted, by_path);
+    }
+    for (size_t i = 1; i < suite->count && status == STATUS_OK; i++)
+        if (strcmp(sorted[i - 1].path, sorted[i].path) == 0)
+            status = error_set(error, STATUS_BAD_INPUT,
+                               "cases '%.100s' and '%.100s' would both be written to '%.200s'",
+                               sorted[i - 1].entry->name, sorted[i].entry->name, sorted[i].path);
+    free(sorted);
+    return status;
 }
 
 static enum status parse_storage(const char *text, enum case_expected_storage *storage,
@@ -130,17 +168,19 @@ static enum status golden(const struct golden_arguments *a, char **words, int wo
     if (status == STATUS_OK && suite.count == 0)
         status = error_set(error, STATUS_BAD_INPUT, "no case is given: a descriptor or 'home@mb1'");
     const bool folder = status == STATUS_OK && stat(a->out, &info) == 0 && S_ISDIR(info.st_mode);
-    if (status == STATUS_OK && !folder && (suite.count > 1 || a->suite)) {
-        if (mkdir(a->out, 0777) != 0)
-            status = error_set(error, STATUS_BAD_INPUT, "cannot make folder '%.200s': %s", a->out,
-                               strerror(errno));
-    }
+    const bool several = suite.count > 1 || a->suite;
+    struct golden_file *files = calloc(suite.count + 1, sizeof *files);
+    if (status == STATUS_OK)
+        status = files ? name_files(files, &suite, a->out, folder || several, error)
+                       : error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    if (status == STATUS_OK && !folder && several && mkdir(a->out, 0777) != 0)
+        status = error_set(error, STATUS_BAD_INPUT, "cannot make folder '%.200s': %s", a->out,
+                           strerror(errno));
     omp_set_num_threads((int)a->threads);
     for (size_t i = 0; i < suite.count && status == STATUS_OK; i++) {
         const struct suite_entry *e = &suite.entries[i];
         struct case_source source;
         const struct fill *own = fill;
-        char path[1024];
         if (e->fill[0])
             status = fill_find(e->fill, &own, error);
         if (status == STATUS_OK)
@@ -148,14 +188,14 @@ static enum status golden(const struct golden_arguments *a, char **words, int wo
                 case_source_open(&source, e->text, own, e->has_seed ? e->seed : a->seed, error);
         if (status != STATUS_OK)
             break;
-        snprintf(path, sizeof path, "%s", a->out);
-        if (folder || suite.count > 1 || a->suite)
-            name_in_folder(a->out, e->name, path, sizeof path);
-        status = write_case(&source, storage, path, error);
+        status = write_case(&source, storage, files[i].path, error);
         if (status == STATUS_OK)
-            printf("%s  %s\n", path, source.descriptor);
+            printf("%s  %s\n", files[i].path, source.descriptor);
         case_source_release(&source);
     }
+    for (size_t i = 0; files && i < suite.count; i++)
+        free(files[i].path);
+    free(files);
     suite_release(&suite);
     return status;
 }

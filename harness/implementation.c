@@ -28,14 +28,10 @@ enum status implementation_resolve(const char *name, struct implementation *impl
                          "implementation '%.60s...' is too long: at most "
                          "%d characters",
                          name, IMPLEMENTATION_NAME_SIZE - 1);
-    if (strncmp(name, "exec:", 5) == 0) {
-        implementation_exec_init(implementation, name);
-        return STATUS_OK;
-    }
-    if (strncmp(name, "plugin:", 7) == 0) {
-        implementation_plugin_init(implementation, name);
-        return STATUS_OK;
-    }
+    if (strncmp(name, "exec:", 5) == 0)
+        return implementation_exec_init(implementation, name, error);
+    if (strncmp(name, "plugin:", 7) == 0)
+        return implementation_plugin_init(implementation, name, error);
     char known[640] = "";
     size_t used = 0;
     for (size_t i = 0; i < implementation_count(); i++) {

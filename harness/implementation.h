@@ -90,8 +90,10 @@ extern const struct implementation implementations_cpu[];
 extern const size_t implementations_cpu_count;
 struct implementation implementation_gpu_at(size_t index);
 size_t implementation_gpu_count(void);
-void implementation_exec_init(struct implementation *implementation, const char *name);
+enum status implementation_exec_init(struct implementation *implementation, const char *name,
+                                     struct error *error);
 void implementation_exec_clean(pid_t worker); /* files of an exec: that was killed */
-void implementation_plugin_init(struct implementation *implementation, const char *name);
+enum status implementation_plugin_init(struct implementation *implementation, const char *name,
+                                       struct error *error);
 
 #endif

@@ -23,11 +23,8 @@ struct exec_state {
 static bool supports(const struct implementation *i, const struct problem *problem,
                      const struct run_options *options, char *reason, size_t reason_size)
 {
-    (void)problem, (void)options;
-    if (strstr(i->name, "{case}") && strstr(i->name, "{output}"))
-        return true;
-    snprintf(reason, reason_size, "the command names no {case} or no {output}");
-    return false;
+    (void)i, (void)problem, (void)options, (void)reason, (void)reason_size;
+    return true; /* the command finds out */
 }
 
 /* The folder of a worker's files: its name is known to the program, which cleans up after workers
@@ -187,8 +184,15 @@ static enum status run(void *state, const float *x, float *y, struct error *erro
     return status;
 }
 
-void implementation_exec_init(struct implementation *implementation, const char *name)
+enum status implementation_exec_init(struct implementation *implementation, const char *name,
+                                     struct error *error)
 {
+    const char *const marks[] = {"{case}", "{output}"};
+    for (int i = 0; i < 2; i++)
+        if (!strstr(name, marks[i]))
+            return error_set(error, STATUS_BAD_INPUT,
+                             "the command '%.200s' lacks %s, where the path of its %s file is put",
+                             name, marks[i], i ? "output" : "case");
     *implementation = (struct implementation){.name = name,
                                               .summary = "a shell command on case files",
                                               .cls = CLASS_FP32,
@@ -197,4 +201,5 @@ void implementation_exec_init(struct implementation *implementation, const char 
                                               .prepare = prepare,
                                               .run = run,
                                               .release = release};
+    return STATUS_OK;
 }

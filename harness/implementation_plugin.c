@@ -1,8 +1,10 @@
 /* plugin:PATH: a shared library behind harness/plugin.h. Opened in the worker only. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gpu/foreign_device.h"
@@ -62,8 +64,6 @@ static enum status open_library(struct plugin_state *s, const char *path, struct
     const struct assay_plugin *(*entry)(void);
     /* A name without a slash is a file here, not one of the system's libraries. */
     snprintf(here, sizeof here, "%s%s", strchr(path, '/') ? "" : "./", path);
-    if (access(here, R_OK) != 0)
-        return error_set(error, STATUS_BAD_INPUT, "plugin '%.400s' cannot be read", path);
     void *library = dlopen(here, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return error_set(error, STATUS_BAD_INPUT, "plugin cannot be loaded: %.600s", dlerror());
@@ -396,8 +396,16 @@ static void describe(void *state, struct measurement *result)
     snprintf(result->note, sizeof result->note, "%.200s", s->plugin->name ? s->plugin->name : "");
 }
 
-void implementation_plugin_init(struct implementation *implementation, const char *name)
+enum status implementation_plugin_init(struct implementation *implementation, const char *name,
+                                       struct error *error)
 {
+    const char *path = name + strlen("plugin:");
+    struct stat info;
+    if (access(path, R_OK) != 0 || stat(path, &info) != 0)
+        return error_set(error, STATUS_BAD_INPUT, "plugin '%.400s' cannot be read: %s", path,
+                         strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        return error_set(error, STATUS_BAD_INPUT, "plugin '%.400s' is not a file", path);
     *implementation = (struct implementation){.name = name,
                                               .summary = "a shared library (harness/plugin.h)",
                                               .cls = CLASS_FP32,
@@ -410,4 +418,5 @@ void implementation_plugin_init(struct implementation *implementation, const cha
                                               .measure = measure,
                                               .describe = describe,
                                               .release = release};
+    return STATUS_OK;
 }

@@ -57,7 +57,7 @@ static enum status set_seed(const struct option *o, const char *text, struct err
     char *end;
     errno = 0;
     *seed = strtoull(text, &end, 10);
-    if (end == text || *end || errno || text[0] == '-' || text[0] == '+')
+    if (text[0] < '0' || text[0] > '9' || *end || errno)
         return error_set(error, STATUS_BAD_INPUT,
                          "option '--%s' is '%.40s': a whole number or 'random'", o->name, text);
     return STATUS_OK;

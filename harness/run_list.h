@@ -32,7 +32,8 @@ struct run_arguments run_arguments_default(void);
      0,                                                                                              \
      0},                                                                                             \
         {"suite", OPTION_STRING, &(a).suite, "FILE", "also the cases of a suite", 0, 0},             \
-        {"random", OPTION_INTEGER, &(a).random, "N", "also N random problems (see --seed)", 1, 1e9}, \
+        {"random", OPTION_INTEGER, &(a).random, "N", "also N random problems (see --seed)",          \
+         1,        RANDOM_MOST},                                                                     \
         {"filter",                                                                                   \
          OPTION_STRING,                                                                              \
          &(a).filter,                                                                                \

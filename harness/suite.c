@@ -49,7 +49,11 @@ static enum status add_random(struct suite *s, const char *name, const char *tex
     uint64_t seed;
     int64_t first, last;
     enum status status = random_problem_parse(text, &seed, &first, &last, error);
-    for (int64_t i = first; status == STATUS_OK && i <= last; i++) {
+    if (status == STATUS_OK && last - first >= RANDOM_MOST)
+        status = error_set(error, STATUS_BAD_INPUT, "'%.60s' is more than %d problems at a time",
+                           text, RANDOM_MOST);
+    for (int64_t k = 0; status == STATUS_OK && k <= last - first; k++) {
+        const int64_t i = first + k;
         char one[64], number[32], full[512];
         snprintf(one, sizeof one, RANDOM_PREFIX "%llu/%lld", (unsigned long long)seed,
                  (long long)i);
@@ -74,6 +78,9 @@ enum status suite_add(struct suite *s, const char *name, const char *text, struc
 static enum status set_key(struct suite_entry *e, const char *word, struct error *error)
 {
     const struct fill *fill;
+    if ((e->fill[0] && strncmp(word, "fill=", 5) == 0) ||
+        (e->has_seed && strncmp(word, "seed=", 5) == 0))
+        return error_set(error, STATUS_BAD_INPUT, "key '%.4s' stands twice", word);
     if (strncmp(word, "fill=", 5) == 0) {
         const enum status status = fill_find(word + 5, &fill, error);
         if (status == STATUS_OK)
@@ -132,30 +139,33 @@ static enum status add_line(struct suite *s, char *line, const char *path, struc
         for (size_t i = first; i < s->count && status == STATUS_OK; i++)
             status = set_key(&s->entries[i], word, error);
     for (size_t i = 0; i < first && status == STATUS_OK; i++)
-        if (strcmp(s->entries[i].name, s->entries[first].name) == 0)
-            status = error_set(error, STATUS_BAD_INPUT, "the name '%.60s' stands twice",
-                               s->entries[i].name);
+        for (size_t k = first; k < s->count && status == STATUS_OK; k++)
+            if (strcmp(s->entries[i].name, s->entries[k].name) == 0)
+                status = error_set(error, STATUS_BAD_INPUT, "the name '%.60s' stands twice",
+                                   s->entries[i].name);
     return status;
 }
 
 enum status suite_read(struct suite *s, const char *path, struct error *error)
 {
-    FILE *file = fopen(path, "r");
-    struct stat info;
+    struct stat info; /* asked first, because opening a fifo waits for a writer */
+    const bool exists = stat(path, &info) == 0;
+    if (exists && !S_ISREG(info.st_mode))
+        return error_set(error, STATUS_BAD_INPUT, "suite '%.200s' is not a file", path);
+    FILE *file = exists ? fopen(path, "r") : NULL;
     if (!file)
         return error_set(error, STATUS_BAD_INPUT, "cannot read suite '%.200s': %s", path,
                          strerror(errno));
-    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
-        fclose(file);
-        return error_set(error, STATUS_BAD_INPUT, "suite '%.200s' is not a file", path);
-    }
     char *line = NULL;
     size_t size = 0;
+    ssize_t length;
     int number = 0;
     enum status status = STATUS_OK;
-    while (status == STATUS_OK && getline(&line, &size, file) >= 0) {
+    while (status == STATUS_OK && (length = getline(&line, &size, file)) >= 0) {
         number++;
-        status = add_line(s, line, path, error);
+        status = strlen(line) == (size_t)length
+                     ? add_line(s, line, path, error)
+                     : error_set(error, STATUS_BAD_INPUT, "a zero byte: a suite is text");
         if (status != STATUS_OK)
             error_prefix(error, "%.200s:%d", path, number);
     }

@@ -16,6 +16,9 @@
 
 #include "ref/status.h"
 
+/* Random problems of one range. */
+#define RANDOM_MOST 1000000
+
 struct suite_entry {
     char *name;
     char *text;    /* a descriptor or a path */

@@ -150,9 +150,43 @@ bad seed_that_is_no_number 2 "*'--seed'*" verify --seed 1x $d
 bad golden_without_output 2 "no output is given: --out FILE" golden $d
 bad unknown_storage 2 "option '--expected' is 'f16': f64, f32 or none" golden --expected f16 --out a.h5 $d
 
+bad seed_behind_a_space 2 "option '--seed' is ' -1': a whole number or 'random'" verify --seed ' -1' $d
+bad command_without_a_case 2 "the command 'exec:./mine {output}' lacks {case}, *" \
+    verify --impl 'exec:./mine {output}' $d
+bad command_without_an_output 2 "the command 'exec:./mine {case}' lacks {output}, *" \
+    bench --impl 'cpu-gemm,exec:./mine {case}' $d
+bad plugin_that_is_not_there 2 "plugin 'none.so' cannot be read: No such file or directory" \
+    verify --impl plugin:none.so $d
+bad plugin_without_a_name 2 "plugin '' cannot be read: No such file or directory" \
+    bench --impl cpu-gemm,plugin: $d
+bad plugin_that_is_a_folder 2 "plugin 'folder.h5' is not a file" verify --impl plugin:folder.h5 $d
+bad too_many_random_problems 2 "option '--random' is '1000001': a whole number from 1 to 1000000" \
+    verify --random 1000001
+bad too_long_a_range 2 "'random:1/0-9223372036854775807' is more than 1000000 problems at a time" \
+    verify random:1/0-9223372036854775807
 bad binary_without_against 2 "--binary needs --against BINARY" bench --binary x --impl cpu-gemm $d
 bad commit_time_that_is_none 2 "option '--commit-time' is 'noon': a time like *" \
     bench --commit-time noon --impl cpu-gemm $d
+
+# ---- suites ----------------------------------------------------------------------------------------
+
+# suite NAME MESSAGE LINES: the lines are a format of printf.
+suite() {
+    # shellcheck disable=SC2059
+    printf "$3" >suite.txt
+    bad "suite_$1" 2 "$2" verify --impl cpu-gemm --suite suite.txt
+    rm -f suite.txt
+}
+suite with_a_zero_byte "suite.txt:2: a zero byte: a suite is text" "a $d\nb $d\0 fill=x\n"
+suite with_a_fill_twice "suite.txt:1: key 'fill' stands twice" "a $d fill=exact seed=1 fill=impulse\n"
+suite with_a_seed_twice "suite.txt:1: key 'seed' stands twice" "a $d seed=1 seed=1\n"
+suite with_a_name_twice_in_a_range "suite.txt:2: the name 'a2' stands twice" "a2 $d\na* random:1/0-3\n"
+bad suite_that_is_a_fifo 2 "suite 'fifo.h5' is not a file" verify --impl cpu-gemm --suite fifo.h5
+bad suite_that_is_a_folder 2 "suite 'folder.h5' is not a file" golden --out new --suite folder.h5
+printf 'a/b %s\na@b %s seed=2\n' $d $d >both.txt
+bad golden_of_two_cases_in_one_file 2 "cases 'a/b' and 'a@b' would both be written to 'new/a_b.h5'" \
+    golden --out new --suite both.txt
+rm both.txt
 
 # ---- where nothing can be written ------------------------------------------------------------------
 
