@@ -22,11 +22,11 @@ static enum status resolve(const char *word, struct record_set *set, struct comp
     struct stat info;
     *side = (struct comparison_side){.word = word};
     if (stat(word, &info) == 0) {
-        const char *path = text_pool_add(&set->texts, word, strlen(word));
-        if (!path)
-            return error_set(error, STATUS_ENVIRONMENT, "out of memory");
-        *(S_ISDIR(info.st_mode) ? &side->folder : &side->file) = path;
-        return record_set_read(set, word, error);
+        record_set_forget(set); /* the sides may have records in common */
+        side->first = set->count;
+        const enum status status = record_set_read(set, word, error);
+        side->end = set->count;
+        return status;
     }
     if (git_resolve(word, side->commit))
         return STATUS_OK;

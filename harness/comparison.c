@@ -43,14 +43,10 @@ double comparison_level_noise(const struct record_set *set, const struct series_
 }
 
 static bool matches(const struct comparison_side *side, const struct comparison_options *options,
-                    const struct record *r)
+                    const struct record *r, int64_t place)
 {
-    if (side->file)
-        return r->file == side->file;
-    if (side->folder) {
-        const size_t n = strlen(side->folder);
-        return strncmp(r->file, side->folder, n) == 0 && r->file[n] == '/';
-    }
+    if (!side->commit[0])
+        return place >= side->first && place < side->end;
     return strncmp(r->commit, side->commit, strlen(side->commit)) == 0 &&
            (options->dirty || !r->dirty);
 }
@@ -68,7 +64,7 @@ static void select_side(const struct record_set *set, const struct series *serie
     out->count = 0;
     for (int64_t i = 0; i < series->count; i++) {
         const struct record *r = &set->records[series->records[i]];
-        if (!matches(side, options, r))
+        if (!matches(side, options, r, series->records[i]))
             continue;
         if (out->count > 0 && !side->commit[0] && r->commit != out->records[0]->commit) {
             if (series_compare_age(r, out->records[0]) < 0)
@@ -96,7 +92,8 @@ static bool in_rounds(const struct record *r)
     return r->rounds > 1.0 && r->sample_count > 0 && r->sample_count % (int64_t)r->rounds == 0;
 }
 
-/* Round minima of records of one run on both sides. */
+/* Round minima of records of one run on both sides; a record that stands on both is none of them.
+ */
 static int64_t pair_up(const struct record_set *set, const struct selection *a,
                        const struct selection *b, double *x, double *y)
 {
@@ -104,8 +101,9 @@ static int64_t pair_up(const struct record_set *set, const struct selection *a,
     for (int64_t i = 0; i < a->count; i++)
         for (int64_t k = 0; k < b->count; k++) {
             const struct record *ra = a->records[i], *rb = b->records[k];
-            if (ra == rb || !ra->run || ra->run != rb->run || !in_rounds(ra) || !in_rounds(rb) ||
-                ra->rounds != rb->rounds || n + (int64_t)ra->rounds > MEASUREMENT_SAMPLES)
+            if (ra->hash == rb->hash || !ra->run || ra->run != rb->run || !in_rounds(ra) ||
+                !in_rounds(rb) || ra->rounds != rb->rounds ||
+                n + (int64_t)ra->rounds > MEASUREMENT_SAMPLES)
                 continue;
             const int64_t rounds = (int64_t)ra->rounds;
             block_minima(record_samples(set, ra), ra->sample_count, rounds, x + n);

@@ -17,9 +17,8 @@
 /* One side: what the word on the command line stands for. */
 struct comparison_side {
     const char *word;
-    const char *file; /* pooled path of a record file; NULL: a commit */
-    const char *folder;
-    char commit[48]; /* a commit, 12 digits; empty: of each series, the newest in the file */
+    char commit[48]; /* a commit, 12 digits; empty: of each series, the newest of these: */
+    int64_t first, end; /* records [first, end) of the set, of a file or folder */
 };
 
 struct comparison_options {

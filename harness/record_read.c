@@ -186,7 +186,8 @@ static enum status add_line(struct record_scan *scan, struct record_set *set, co
 {
     struct record r = record_empty();
     const int64_t samples = set->sample_count;
-    if (!see(set, text_hash(line, n))) {
+    const uint64_t hash = text_hash(line, n);
+    if (!see(set, hash)) {
         set->duplicates++;
         return STATUS_OK;
     }
@@ -207,6 +208,7 @@ static enum status add_line(struct record_scan *scan, struct record_set *set, co
     }
     r.file = file;
     r.line = number;
+    r.hash = hash;
     if (status == STATUS_OK)
         status = examine(set, &r, error);
     if (status == STATUS_OK)
@@ -345,6 +347,13 @@ enum status record_set_read(struct record_set *set, const char *path, struct err
             status = read_file(set, found.gl_pathv[i], error);
     globfree(&found);
     return status;
+}
+
+void record_set_forget(struct record_set *set)
+{
+    if (set->seen)
+        memset(set->seen, 0, set->seen_size * sizeof *set->seen);
+    set->seen_count = 0;
 }
 
 void record_set_release(struct record_set *set)

@@ -83,6 +83,7 @@ struct record {
     int64_t sample_count;
     const char *file; /* pooled */
     int64_t line;     /* from 1 */
+    uint64_t hash;    /* of the line's text */
 };
 
 struct record_set {
@@ -102,6 +103,9 @@ struct record_set {
  * first few skipped lines of each file are printed on stderr. STATUS_BAD_INPUT where the path
  * cannot be read; a file without any record is legal. */
 enum status record_set_read(struct record_set *set, const char *path, struct error *error);
+
+/* From here on, lines count again that were already there: for records of another side. */
+void record_set_forget(struct record_set *set);
 
 /* A zeroed set is legal. */
 void record_set_release(struct record_set *set);

@@ -64,11 +64,16 @@ static void compare(const char *a, const char *b)
     const struct comparison_options options = {COMPARISON_CONFIDENCE, -1.0, false};
     struct error error;
     const char *const words[] = {a, b};
-    for (int i = 0; i < 2; i++)
-        if (strchr(words[i], '/'))
-            sides[i].file = text_pool_add(&set.texts, words[i], strlen(words[i]));
-        else
+    for (int i = 0; i < 2; i++) {
+        if (!strchr(words[i], '/'))
             snprintf(sides[i].commit, sizeof sides[i].commit, "%s", words[i]);
+        /* Else the records of that file, which were added one behind the other. */
+        for (int64_t k = 0; k < set.count && !sides[i].commit[0]; k++)
+            if (strcmp(set.records[k].file, words[i]) == 0) {
+                sides[i].first = sides[i].end == 0 ? k : sides[i].first;
+                sides[i].end = k + 1;
+            }
+    }
     comparison_release(&list);
     assert_status(comparison_make(&set, &sides[0], &sides[1], &options, &list, &error), STATUS_OK);
 }

@@ -54,7 +54,7 @@ done
 [ -z "$missing" ] && [ "$(wc -l <r.jsonl)" = 1 ] && ok bench_record_has_every_key || not_ok bench_record_has_every_key "missing:$missing"
 grep -q '"commit":"abcdefabcdef","dirty":false,"commit_time":"2026-02-03T04:05:06Z"' r.jsonl && ok bench_record_takes_the_given_commit ||
     not_ok bench_record_takes_the_given_commit "$(head -c 300 r.jsonl)"
-run bench_record_unwritable_is_status_3 3 "cannot append" bench $small --impl cpu-gemm --threads 1 --samples 1 --record /nonexistent/r.jsonl
+run bench_record_unwritable_is_refused 2 "cannot append" bench $small --impl cpu-gemm --threads 1 --samples 1 --record /nonexistent/r.jsonl
 
 run bench_of_several_is_timed_in_turn 0 "cpu-blas" bench $small --impl cpu-gemm,cpu-blas --threads 1 --budget 0 --record ten.jsonl
 least=$(sed 's/.*"samples_s":\[\([^]]*\)\].*/\1/' ten.jsonl | awk -F, 'NR == 1 || NF < n { n = NF } END { print n }')
@@ -86,6 +86,12 @@ run compare_new_failure_is_status_1 1 "NEW FAILURE" compare a.jsonl fail.jsonl
 run compare_json_is_for_programs 1 '"change":"SLOWER".*"identical_binary":false' compare --json a.jsonl b.jsonl
 run compare_unknown_side_is_refused 2 "neither a file of records nor a commit" compare a.jsonl no-such-thing
 run compare_one_side_is_refused 2 "takes two sides" compare a.jsonl
+cp a.jsonl copy.jsonl
+cat a.jsonl b.jsonl >both.jsonl
+run compare_a_copy_is_the_same 0 "SAME" compare a.jsonl copy.jsonl
+run compare_with_what_has_grown 1 "SLOWER" compare a.jsonl both.jsonl
+run compare_with_what_it_has_grown_from 0 "FASTER" compare both.jsonl a.jsonl
+run compare_newest_commit_is_the_same 0 "SAME" compare b.jsonl ./both.jsonl
 { cat a.jsonl; echo '{"schema":1,"kin'; echo 'hello'; cat b.jsonl; } >torn.jsonl
 run compare_torn_lines_are_named 1 "torn.jsonl:2: skipped: torn" compare a.jsonl torn.jsonl
 
