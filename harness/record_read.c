@@ -1,8 +1,9 @@
 #include "harness/record_read.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
+#include <fnmatch.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +18,11 @@
 #define WARNINGS 5 /* skipped lines of one file that are named */
 #define CHUNK (4u << 20)
 #define LINE_MOST (64u << 20)
+
+/* What no run takes, in seconds, and no record counts. */
+#define SAMPLE_LEAST 1e-15
+#define SAMPLE_MOST 1e9
+#define COUNT_MOST 1e9
 
 /* What a kind of record cannot be without. Kinds that are not listed are left to later versions. */
 static const struct kind {
@@ -101,9 +107,16 @@ static enum status examine(const struct record_set *set, struct record *r, struc
             if (!*(const char **)((char *)r + field_of(kinds[i].needs[k])->offset))
                 return error_set(error, STATUS_BAD_INPUT, "foreign: no '%s'", kinds[i].needs[k]);
     }
-    for (int64_t i = 0; i < r->sample_count; i++)
-        if (!(set->samples[r->samples + i] > 0.0))
-            return error_set(error, STATUS_BAD_INPUT, "foreign: a sample that is not above 0 s");
+    for (int64_t i = 0; i < r->sample_count; i++) {
+        const double sample = set->samples[r->samples + i];
+        if (!(sample >= SAMPLE_LEAST && sample <= SAMPLE_MOST))
+            return error_set(error, STATUS_BAD_INPUT,
+                             "foreign: a sample of %g s: it must be from %g to %g", sample,
+                             SAMPLE_LEAST, SAMPLE_MOST);
+    }
+    if (fabs(r->threads) > COUNT_MOST || fabs(r->rounds) > COUNT_MOST)
+        return error_set(error, STATUS_BAD_INPUT, "foreign: %g threads, %g rounds", r->threads,
+                         r->rounds);
     return STATUS_OK;
 }
 
@@ -333,19 +346,32 @@ out:
     return status;
 }
 
+static int is_record_file(const struct dirent *entry)
+{
+    return fnmatch("*.jsonl", entry->d_name, FNM_PERIOD) == 0;
+}
+
 enum status record_set_read(struct record_set *set, const char *path, struct error *error)
 {
     struct stat info;
-    char pattern[4096];
-    glob_t found = {0};
+    struct dirent **entries = NULL;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
         return read_file(set, path, error);
+    const int count = scandir(path, &entries, is_record_file, alphasort);
+    if (count < 0)
+        return error_set(error, STATUS_BAD_INPUT, "cannot read the folder '%.300s': %s", path,
+                         strerror(errno));
     enum status status = STATUS_OK;
-    snprintf(pattern, sizeof pattern, "%s/*.jsonl", path);
-    if (glob(pattern, 0, NULL, &found) == 0)
-        for (size_t i = 0; i < found.gl_pathc && status == STATUS_OK; i++)
-            status = read_file(set, found.gl_pathv[i], error);
-    globfree(&found);
+    for (int i = 0; i < count; i++) {
+        char *file = NULL;
+        if (status == STATUS_OK && asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0)
+            status = error_set(error, STATUS_ENVIRONMENT, "out of memory");
+        if (status == STATUS_OK)
+            status = read_file(set, file, error);
+        free(file);
+        free(entries[i]);
+    }
+    free(entries);
     return status;
 }
 

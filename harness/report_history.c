@@ -42,8 +42,9 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
         fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>",
                 axis_place(x, (double)i), axis_place(y, p->median.median / unit));
         html_text(out, name);
-        fprintf(out, " at %.12s: %s</title></circle>\n", p->newest->commit,
-                seconds_text(p->median.median, text, sizeof text));
+        fprintf(out, " at ");
+        html_text(out, p->newest->commit);
+        fprintf(out, ": %s</title></circle>\n", seconds_text(p->median.median, text, sizeof text));
     }
     fprintf(out, "</g>\n");
     for (int64_t i = 0; i < t->count; i++) {
@@ -55,8 +56,9 @@ static void line(FILE *out, const struct timeline *t, const struct axis *x, cons
                     "<title>",
                     at, axis_place(y, p->before / unit), at, axis_place(y, p->after / unit));
             html_text(out, name);
-            fprintf(out, " × %.3f at %.12s</title></line>\n", p->after / p->before,
-                    p->newest->commit);
+            fprintf(out, " × %.3f at ", p->after / p->before);
+            html_text(out, p->newest->commit);
+            fprintf(out, "</title></line>\n");
         }
         if (record_failed(p->newest))
             svg_text(out, "bad", "middle", at, y->from - 4, "✗");

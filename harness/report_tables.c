@@ -52,7 +52,7 @@ static void time_cells(FILE *out, const struct report_row *row)
     text[0] = 0;
     if (row->record->floor_s > 0.0)
         snprintf(text, sizeof text, "%.2f × floor", m->median / row->record->floor_s);
-    else if (row->record->ceiling_gflops > 0.0)
+    else if (row->record->ceiling_gflops > 0.0 && row->record->gflops > 0.0)
         snprintf(text, sizeof text, "%.0f %% of ceiling",
                  100.0 * row->record->gflops / row->record->ceiling_gflops);
     cell(out, "n", text);

@@ -102,6 +102,15 @@ run report_of_several_numbers_of_threads 0 "2 series" report --output threads.ht
 grep -q '>cpu-gemm, 2 threads<' threads.html && grep -q '>cpu-gemm, 4 threads<' threads.html && ok report_tells_threads_apart ||
     not_ok report_tells_threads_apart "$(grep -o '>cpu-gemm[^<]*<' threads.html | sort -u)"
 
+sed 's/"threads":2/"threads":1e300/; p; s/1e300/2/; s/\[1.000e-3/[1e300/' a.jsonl >absurd.jsonl
+run absurd_numbers_are_foreign 2 "absurd.jsonl:1: skipped: foreign: 1e.300 threads" history absurd.jsonl
+run absurd_times_are_foreign 2 "absurd.jsonl:2: skipped: foreign: a sample of 1e.300 s" history absurd.jsonl
+mkdir 'odd [a-z]* name' && cp a.jsonl b.jsonl 'odd [a-z]* name'
+run a_folder_may_have_any_name 0 "2 commits" history 'odd [a-z]* name'
+sed 's/aaaaaaaaaaaa/<b>aaaaaaaa/g; s/"threads"/"ceiling_gflops":1,&/' a.jsonl >markup.jsonl
+run report_of_a_commit_with_markup 0 "1 records" report --output markup.html markup.jsonl
+if ! grep -qE '<b>|[^a-z]nan[^a-z]' markup.html; then ok markup_is_escaped; else not_ok markup_is_escaped "$(grep -oE '.{40}(<b>|[^a-z]nan).{20}' markup.html)"; fi
+
 # ---- commits: compare, history, bisect -----------------------------------------------------------
 
 mkdir repo results && cd repo && git init -q . && mkdir results
