@@ -14,6 +14,7 @@
 #include "harness/command.h"
 #include "harness/git.h"
 #include "harness/options.h"
+#include "harness/run_list.h"
 
 #define SKIP 125 /* what git bisect run takes for "cannot be tested" */
 #define ARGUMENTS 40
@@ -23,7 +24,8 @@ struct bisect {
     const char *build;    /* shell command that makes the binary, run in the work tree */
     const char *artifact; /* the binary that it makes, seen from there */
     const char *step;     /* the kept good binary: this is a step */
-    const char *implementation, *threads;
+    const char *implementation;
+    int64_t threads;
     double threshold;
     char **cases;
     int case_count;
@@ -49,7 +51,7 @@ static int shell(const char *folder, const char *command)
 /* One commit: 0 as fast as the good one, 1 slower or wrong, 125 cannot be said. */
 static int step(const struct bisect *b, struct error *error)
 {
-    char threshold[32], tested[PATH_MAX];
+    char threshold[32], threads[32], tested[PATH_MAX];
     if (shell(NULL, b->build) != 0 || access(b->artifact, X_OK) != 0) {
         fprintf(stderr, "assay: this commit does not build: skipped\n");
         return SKIP;
@@ -60,10 +62,10 @@ static int step(const struct bisect *b, struct error *error)
         return command_error(error);
     }
     snprintf(threshold, sizeof threshold, "%g", b->threshold);
-    char *argv[ARGUMENTS] = {"--against", (char *)b->step,    "--binary",
-                             tested,      "--impl",           (char *)b->implementation,
-                             "--threads", (char *)b->threads, "--threshold",
-                             threshold};
+    snprintf(threads, sizeof threads, "%lld", (long long)b->threads);
+    char *argv[ARGUMENTS] = {
+        "--against", (char *)b->step, "--binary",    tested,   "--impl", (char *)b->implementation,
+        "--threads", threads,         "--threshold", threshold};
     int argc = 10;
     for (int i = 0; i < b->case_count && argc < ARGUMENTS; i++)
         argv[argc++] = b->cases[i];
@@ -84,13 +86,14 @@ static void add_quoted(char *line, size_t size, const char *word)
 /* What git runs for each commit. */
 static void step_command(const struct bisect *b, const char *kept, char *line, size_t size)
 {
-    char self[PATH_MAX], threshold[32];
+    char self[PATH_MAX], threshold[32], threads[32];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
     snprintf(threshold, sizeof threshold, "%g", b->threshold);
+    snprintf(threads, sizeof threads, "%lld", (long long)b->threads);
     const char *const words[] = {self,          "bisect",          "--step",     kept,
                                  "--build",     b->build,          "--artifact", b->artifact,
-                                 "--impl",      b->implementation, "--threads",  b->threads,
+                                 "--impl",      b->implementation, "--threads",  threads,
                                  "--threshold", threshold,         "--"};
     line[0] = 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -152,6 +155,25 @@ static enum status bisect(const struct bisect *b, struct error *error)
     return status;
 }
 
+/* What each step would refuse is refused before anything is built. */
+static enum status check_request(const struct bisect *b, struct error *error)
+{
+    struct run_arguments arguments = run_arguments_default();
+    struct run_list list;
+    arguments.implementations = b->implementation;
+    enum status status = run_list_init(&list, &arguments, b->cases, b->case_count, error);
+    for (size_t i = 0; status == STATUS_OK && i < list.cases.count; i++) {
+        const char *text = list.cases.entries[i].text;
+        struct case_source source;
+        if (strchr(text, '/') || strstr(text, ".h5")) /* seen from the work tree */
+            continue;
+        status = case_source_open(&source, text, list.fill, arguments.seed, error);
+        case_source_release(&source);
+    }
+    run_list_release(&list);
+    return status;
+}
+
 static enum status check(struct bisect *b, int words, char **argv, struct error *error)
 {
     static char commits[2][GIT_COMMIT_DIGITS + 1];
@@ -170,7 +192,7 @@ static enum status check(struct bisect *b, int words, char **argv, struct error 
     b->bad = commits[1];
     b->cases = argv + first;
     b->case_count = words - first;
-    return STATUS_OK;
+    return b->step ? STATUS_OK : check_request(b, error);
 }
 
 int cmd_bisect(int argc, char **argv)
@@ -178,7 +200,7 @@ int cmd_bisect(int argc, char **argv)
     struct bisect b = {.build = "make -s",
                        .artifact = "build/assay",
                        .implementation = "cpu-gemm",
-                       .threads = "1",
+                       .threads = 1,
                        .threshold = 2.0};
     const struct option options[] = {
         {"impl", OPTION_STRING, &b.implementation, "NAME,...", "what is timed (default cpu-gemm)",
@@ -187,7 +209,7 @@ int cmd_bisect(int argc, char **argv)
          "makes the binary in the top folder (default 'make -s')", 0, 0},
         {"artifact", OPTION_STRING, &b.artifact, "PATH",
          "the binary that it makes (default build/assay)", 0, 0},
-        {"threads", OPTION_STRING, &b.threads, "N", "CPU threads (default 1)", 0, 0},
+        {"threads", OPTION_INTEGER, &b.threads, "N", "CPU threads (default 1)", 1, 4096},
         {"threshold", OPTION_REAL, &b.threshold, "PCT",
          "SLOWER than the good commit by more than PCT % is bad (default 2)", 0.0, 1e6},
         {"step", OPTION_STRING, &b.step, "BINARY",

@@ -149,6 +149,9 @@ else
     [ -z "$(git status --porcelain --untracked-files=no)" ] && [ "$(git worktree list | wc -l)" = 1 ] &&
         ok bisect_leaves_the_repository_as_it_was || not_ok bisect_leaves_the_repository_as_it_was "$(git worktree list)"
 fi
+run bisect_of_no_threads_is_refused 2 "'none': a whole number" bisect HEAD~1 HEAD $small --build false --threads none
+run bisect_of_no_implementation_is_refused 2 "unknown implementation 'none'" bisect HEAD~1 HEAD $small --build false --impl none
+run bisect_of_no_case_is_refused 2 "in descriptor 'none'" bisect HEAD~1 HEAD $small none --build false
 run bisect_unknown_commit_is_refused 2 "no commit that git knows" bisect nothing HEAD $small
 cd ..
 
