@@ -96,7 +96,10 @@ check 'exec: a command that writes nothing fails' status 1 verify \
 check 'exec: with the path in the folder that was asked for' has "$t/out" "$TMPDIR/assay-exec-"
 check 'exec: what it left in the background is killed' [ -z "$(pgrep -f '^sleep 4712')" ]
 check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
-"$ASSAY" verify --impl "exec:sleep 4713; : {case} {output}" $case_ >/dev/null 2>&1 &
+check 'exec: what lies beside the output' status 1 verify \
+    --impl 'exec:: {case}; mkdir -p {output}/a && : >{output}/a/b && : >{output}.tmp' $case_
+check 'exec: goes, too' [ -z "$(ls "$TMPDIR")" ]
+"$ASSAY" verify --impl "exec:: >{output}.tmp; sleep 4713; : {case} {output}" $case_ >/dev/null 2>&1 &
 pid=$!
 for _ in $(seq 100); do
     pgrep -f '^sleep 4713' >/dev/null && break
