@@ -137,6 +137,10 @@ static enum status check(const struct bench_arguments *a, struct run_list *list,
                          "--against and --baseline exclude each other: give one");
     if (a->profile && (a->against || a->baseline || a->calibrate))
         return error_set(error, STATUS_BAD_INPUT, "--profile times nothing: give it alone");
+    if (a->calibrate && (a->against || a->baseline))
+        return error_set(error, STATUS_BAD_INPUT,
+                         "--calibrate compares each with itself: give it without --%s",
+                         a->against ? "against" : "baseline");
     if (a->rounds == 1 && (a->against || a->baseline || a->calibrate))
         return error_set(error, STATUS_BAD_INPUT, "a comparison takes more than one round");
     if (a->binary && !a->against)

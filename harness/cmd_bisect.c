@@ -5,6 +5,7 @@
  * builds the commit under test and times it in turn with the good one. */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,14 @@ static enum status keep_good(const struct bisect *b, const char *tree, const cha
     return STATUS_OK;
 }
 
+/* Ctrl-C reaches git and what it runs, too; when they have ended the work tree is removed. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    interrupted = number;
+}
+
 static enum status bisect(const struct bisect *b, struct error *error)
 {
     char folder[] = "/tmp/assay-bisect-XXXXXX", tree[64], kept[64], line[8 * PATH_MAX],
@@ -137,6 +146,11 @@ static enum status bisect(const struct bisect *b, struct error *error)
     const char *const reset[] = {"bisect", "reset", NULL};
     const char *const drop[] = {"worktree", "remove", "--force", tree, NULL};
     enum status status = STATUS_OK;
+    const struct sigaction interrupt = {.sa_handler = on_interrupt};
+    struct sigaction before;
+    sigaction(SIGINT, NULL, &before);
+    if (before.sa_handler != SIG_IGN)
+        sigaction(SIGINT, &interrupt, NULL);
     step_command(b, kept, line, sizeof line);
     if (git_run(NULL, add) != 0)
         status =
@@ -152,6 +166,9 @@ static enum status bisect(const struct bisect *b, struct error *error)
     git_run(NULL, drop);
     snprintf(command, sizeof command, "rm -rf -- '%s'", folder);
     shell(NULL, command);
+    sigaction(SIGINT, &before, NULL);
+    if (interrupted)
+        raise(SIGINT);
     return status;
 }
 

@@ -1,6 +1,8 @@
 /* assay report: one page that needs nothing else. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/command.h"
 #include "harness/new_file.h"
@@ -24,7 +26,8 @@ static enum status write_page(const struct report *report, const char *title, co
     if (status == STATUS_OK)
         status = new_file_init(&file, path, error);
     if (status == STATUS_OK && !new_file_write(file.fd, text, (int64_t)size, 0))
-        status = error_set(error, STATUS_ENVIRONMENT, "cannot write '%.200s'", path);
+        status = error_set(error, STATUS_ENVIRONMENT, "cannot write '%.200s': %s", path,
+                           strerror(errno));
     if (status == STATUS_OK)
         status = new_file_commit(&file, error);
     new_file_release(&file);

@@ -66,6 +66,7 @@ run bench_baseline_finds_twice_the_work 1 "SLOWER" bench $small --impl cpu-gemm,
 run bench_threshold_lets_it_pass 0 "SLOWER" bench $small --impl cpu-gemm,cpu-gemm-twice --baseline cpu-gemm --threads 1 --threshold 400
 run bench_against_itself_is_no_regression 0 "cpu-gemm .*\(" bench $small --impl cpu-gemm --against "$assay" --threads 1 --threshold 30
 run bench_against_another_program_is_refused 2 "not a binary of this program" bench $small --impl cpu-gemm --against /bin/sh
+run bench_calibrate_compares_with_nothing_else 2 "give it without --baseline" bench $small --impl cpu-gemm --calibrate --baseline cpu-gemm
 run bench_baseline_must_be_listed 2 "not among the implementations" bench $small --impl cpu-gemm --baseline cpu-direct
 run bench_calibrate_writes_a_record 0 "4 comparisons of identical code" bench $small --impl cpu-gemm --threads 1 --calibrate --pairs 4 --rounds 10 --record cal.jsonl
 grep -q '"kind":"calibration".*"interleaved_noise":[0-9.e-]*,"separate_noise":' cal.jsonl && ok calibration_has_its_keys || not_ok calibration_has_its_keys "$(cat cal.jsonl)"
@@ -149,6 +150,16 @@ else
     [ -z "$(git status --porcelain --untracked-files=no)" ] && [ "$(git worktree list | wc -l)" = 1 ] &&
         ok bisect_leaves_the_repository_as_it_was || not_ok bisect_leaves_the_repository_as_it_was "$(git worktree list)"
 fi
+setsid env --default-signal=INT "$assay" bisect HEAD~1 HEAD $small --build 'sleep 4714' >out 2>err &
+pid=$!
+for _ in $(seq 100); do
+    pgrep -f '^sleep 4714' >/dev/null && break
+    sleep 0.05
+done
+kill -s INT -- "-$pid"
+wait $pid
+[ $? -eq 130 ] && [ "$(git worktree list | wc -l)" = 1 ] && ok bisect_that_is_interrupted_leaves_nothing ||
+    not_ok bisect_that_is_interrupted_leaves_nothing "$(git worktree list; cat err)"
 run bisect_of_no_threads_is_refused 2 "'none': a whole number" bisect HEAD~1 HEAD $small --build false --threads none
 run bisect_of_no_implementation_is_refused 2 "unknown implementation 'none'" bisect HEAD~1 HEAD $small --build false --impl none
 run bisect_of_no_case_is_refused 2 "in descriptor 'none'" bisect HEAD~1 HEAD $small none --build false
