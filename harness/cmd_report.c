@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "harness/command.h"
 #include "harness/new_file.h"
@@ -35,6 +36,13 @@ static enum status write_page(const struct report *report, const char *title, co
     return status;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 int cmd_report(int argc, char **argv)
 {
     const char *path = "report.html", *title = "assay report";
@@ -61,7 +69,10 @@ int cmd_report(int argc, char **argv)
     if (status == STATUS_OK && words == 0)
         status = record_set_read(&set, "results", &error);
     for (int i = 0; i < words && status == STATUS_OK; i++)
-        status = record_set_read(&set, argv[i], &error);
+        status = same_file(argv[i], path)
+                     ? error_set(&error, STATUS_BAD_INPUT,
+                                 "'%.200s' is read: give --output another name", path)
+                     : record_set_read(&set, argv[i], &error);
     if (status == STATUS_OK && set.count == 0)
         status = error_set(&error, STATUS_BAD_INPUT,
                            "no record to report: make some with 'assay bench --record FILE'");

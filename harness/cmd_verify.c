@@ -1,6 +1,7 @@
 /* assay verify: run implementations on cases, a verdict for each. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/capsule.h"
 #include "harness/command.h"
@@ -152,6 +153,9 @@ int cmd_verify(int argc, char **argv)
         status = error_set(&error, STATUS_BAD_INPUT,
                            "--resume needs --out FILE, whose verdicts it "
                            "leaves out");
+    if (status == STATUS_OK && out && junit_path && strcmp(out, junit_path) == 0)
+        status = error_set(&error, STATUS_BAD_INPUT,
+                           "--out and --junit name the same file '%.200s': give two", out);
     if (status == STATUS_OK && out)
         status = record_check(out, &error);
     if (status == STATUS_OK && resume)

@@ -17,7 +17,7 @@
 /* One side: what the word on the command line stands for. */
 struct comparison_side {
     const char *word;
-    char commit[48]; /* a commit, 12 digits; empty: of each series, the newest of these: */
+    char commit[48];    /* a commit, 12 digits; empty: of each series, the newest of these: */
     int64_t first, end; /* records [first, end) of the set, of a file or folder */
 };
 

@@ -225,6 +225,10 @@ bad resume_of_a_device 2 "cannot append to 'null': not a file" \
     verify --impl cpu-gemm --out null --resume $d
 bad resume_of_nothing 2 "--resume needs --out FILE, whose verdicts it leaves out" \
     verify --impl cpu-gemm --seed 7 --resume $d
+bad two_results_in_one_file 2 "--out and --junit name the same file 'a.jsonl': give two" \
+    verify --impl cpu-gemm --out a.jsonl --junit a.jsonl $d
+bad report_over_its_records 2 "'./text.h5' is read: give --output another name" \
+    report --output ./text.h5 text.h5
 bad capsules_in_no_folder 2 "cannot make the folder 'none/c': No such file or directory" \
     verify --impl cpu-gemm --capsule none/c $d
 bad capsules_in_a_file 2 "cannot make the folder 'text.h5': File exists" \
