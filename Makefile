@@ -166,8 +166,9 @@ $(PIC)/%.o: %.c
 
 # ---- tests -----------------------------------------------------------------------------------------
 
+EMULATED := test_fused_rows test_emulated_kernels
 # (AddressSanitizer does not follow the emulator's fibers)
-UNIT_SRC := $(filter-out $(if $(filter 1,$(ASAN)),tests/test_fused_rows.c),$(wildcard tests/test_*.c))
+UNIT_SRC := $(filter-out $(if $(filter 1,$(ASAN)),$(EMULATED:%=tests/%.c)),$(wildcard tests/test_*.c))
 UNIT_BIN := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
 SCRIPTS := $(wildcard tests/test_*.sh)
 
@@ -186,8 +187,8 @@ $(OBJ)/tests/emulator/%.o: tests/emulator/%.cpp
 	$(Q)$(CXX) -Itests/emulator/include $(CPPFLAGS) -std=c++17 -O2 -g1 -Wall -Wextra -fno-strict-aliasing \
         -U_FORTIFY_SOURCE -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function \
         -Wno-sign-compare -Wno-strict-aliasing -MMD -MP -c -o $@ $<
-$(BUILD)/tests/test_fused_rows: $(EMULATOR_OBJ)
-$(BUILD)/tests/test_fused_rows: LDLIBS += -lstdc++
+$(EMULATED:%=$(BUILD)/tests/%): $(EMULATOR_OBJ)
+$(EMULATED:%=$(BUILD)/tests/%): LDLIBS += -lstdc++
 
 .PHONY: test
 test: deps ## run all tests (installs what is missing first)

@@ -175,9 +175,8 @@ static enum status prepare(struct variant_context *context, struct error *error)
         2ull * kClusterBlocks * kParts * g.taps_h * g.taps_w * kChannelGroups * 8 * kBlockColumns;
     if ((status = fused_shared_prepare(shared, context, packed, kParts, error)))
         goto out;
-    pack_weights_kernel<<<256, 256>>>(context->d_weight, shared->weights, g,
-                                      shared->range.weight_scale);
-    CHECK_LAUNCH("pack_weights_kernel");
+    CHECK(launch_blocks(pack_weights_kernel, 256, 256, context->d_weight, shared->weights, g,
+                        shared->range.weight_scale));
     CHECK(cudaFuncSetAttribute(fused_kernel(shared->pairs),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                (int)fused_layout_make(&g).total));

@@ -13,6 +13,7 @@
 #include "gpu/fused_common.cuh"
 #include "gpu/fused_repair.cuh"
 #include "gpu/hopper.cuh"
+#include "gpu/launch.cuh"
 #include "gpu/variant.h"
 
 static inline int64_t larger(int64_t a, int64_t b)
@@ -51,37 +52,6 @@ static inline const char *fused_refusal(const struct problem *p,
     else if (p->out_channels > kRepairChannels)
         why = "more than 128 output channels are not supported";
     return why;
-}
-
-/* A grid of blocks. */
-template <class... Parameters, class... Arguments>
-static cudaError_t launch_blocks(void (*kernel)(Parameters...), int blocks, int threads,
-                                 Arguments... arguments)
-{
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(threads);
-    return cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-
-/* A grid of clusters of `cluster` blocks. */
-template <class Args>
-static cudaError_t launch_clusters(void (*kernel)(const Args), int cluster, int blocks, int threads,
-                                   uint32_t shared_bytes, cudaStream_t stream, const Args &args)
-{
-    cudaLaunchConfig_t config = {};
-    cudaLaunchAttribute attribute;
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = stream;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel, args);
 }
 
 struct fused_shared {

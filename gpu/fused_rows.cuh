@@ -89,6 +89,7 @@ static __device__ __forceinline__ void rows_begin(const struct rows_args &args, 
             barrier_init(base + at, at < at_byte::asked ? warps * kWarpArrivals : 1);
         }
         barrier_init_fence();
+        fence_proxy_async();
         const uint32_t bytes = 2 * FUSED_MAX_TAPS * kChannelGroups * kColumns * 16;
         barrier_expect(loaded, bytes);
         const uint8_t *from = (const uint8_t *)args.weights + (int64_t)rank * bytes;

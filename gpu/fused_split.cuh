@@ -93,26 +93,6 @@ fused_layout_make(const struct fused_geometry *g)
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* *from where `on`, else 0; then from moves by `step` bytes. Volatile, so that loads are issued in
- * the order written and none waits for another's registers. */
-static __device__ __forceinline__ float load_next(const float *&from, int64_t step, bool on)
-{
-    float v;
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\nmov.f32 %0, 0f00000000;\n"
-                 "@p ld.global.nc.f32 %0, [%1];\nadd.s64 %1, %1, %2;\n}\n"
-                 : "=f"(v), "+l"(from)
-                 : "l"(step), "r"((int)on));
-    return v;
-}
-
-static __device__ __forceinline__ void store_if(float *to, float v, bool on)
-{
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
-        "f"(v), "r"((int)on)
-        : "memory");
-}
-
 /* Where a slot's pixel lies in x; `inside` is false where it reads as zero. */
 struct slot_place {
     int image;
@@ -193,8 +173,7 @@ static __device__ __forceinline__ void produce(const struct fused_args &args, ui
                 place_slot(args, first_slot + (t + kPrefetchTiles) * kTilePixels + g.max_shift +
                                      (thread & 1) * 32);
             if (ahead.inside && (thread >> 1) < g.in_channels)
-                asm volatile(
-                    "prefetch.global.L2 [%0];" ::"l"(ahead.source + (thread >> 1) * g.input_plane));
+                prefetch_l2(ahead.source + (thread >> 1) * g.input_plane);
         }
         if (t >= g.ring_depth) {
             const int tile = t - g.ring_depth;
@@ -295,27 +274,16 @@ static __device__ __forceinline__ void combine(const float (&maximum)[4], const 
         quad & 2 ? (quad & 1 ? maximum[3] : maximum[2]) : (quad & 1 ? maximum[1] : maximum[0]);
     const float s = quad & 2 ? (quad & 1 ? sum[3] : sum[2]) : (quad & 1 ? sum[1] : sum[0]);
     const uint32_t buffer = exchange + (turn & 1) * 256;
-    float other[8];
     const uint32_t mine = arrived + (turn & 1) * 8;
     const uint32_t to = cluster_map(buffer + lane * 8, rank ^ 1);
     const uint32_t bar = cluster_map(mine, rank ^ 1);
     if (lane == 0)
         barrier_expect(mine, 256);
-    asm volatile(
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(
-            to),
-        "f"(m), "f"(s), "r"(bar)
-        : "memory");
+    cluster_store_async(to, make_float2(m, s), bar);
     barrier_wait(mine, (turn >> 1) & 1);
     const uint32_t from = buffer + (lane >> 2) * 32;
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(other[0]), "=f"(other[1]), "=f"(other[2]), "=f"(other[3])
-                 : "r"(from)
-                 : "memory");
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(other[4]), "=f"(other[5]), "=f"(other[6]), "=f"(other[7])
-                 : "r"(from + 16)
-                 : "memory");
+    const float4 low = shared_load4(from), high = shared_load4(from + 16);
+    const float other[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float common = fmaxf(maximum[i], other[2 * i]);
@@ -443,7 +411,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
     fused_split_kernel(const __grid_constant__ struct fused_args args)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(128) uint8_t shared[];
+    BLOCK_SHARED(shared);
     const struct fused_geometry &g = args.geometry;
     const struct fused_layout layout = fused_layout_make(&g);
     const uint32_t base = shared_address(shared);
@@ -468,7 +436,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         barrier_init(loaded, 1);
         for (int i = 0; i < kConsumers * 4 * 2; i++)
             barrier_init(arrived + 8 * i, 1);
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barrier_init_fence();
         fence_proxy_async();
         const uint32_t bytes = layout.ring - layout.weights;
         barrier_expect(loaded, bytes);
@@ -483,7 +451,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         sigmoid_bias[i] = real ? -LOG2_E * (args.scaling_factor * args.bias[c]) : 0.0f;
     }
     __syncthreads();
-    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+    cluster_sync_aligned();
 
     const int group = __shfl_sync(~0u, threadIdx.x / 128, 0); /* known to be uniform */
     if (group == kConsumers) {
@@ -513,7 +481,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         }
     }
     /* a block's shared memory lives until its neighbour has sent */
-    asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
+    cluster_sync();
 #endif
 }
 

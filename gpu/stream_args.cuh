@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+#include "gpu/dependent_launch.cuh"
 #include "gpu/stream_geometry.h"
 
 /* Each image's largest |x| (its bits), for this launch and, cleared, for the next: the first kernel
@@ -132,22 +133,6 @@ static __device__ __forceinline__ bool stream_place_of(const struct stream_geome
     at->first_row = (uint32_t)(unit / chunks) * kTileRows;
     return at->first_row <
            (uint32_t)g.images * g.rows.chunk[at->ch].count * g.columns.chunk[at->cw].count;
-}
-
-/* ---- order of launches ----------------------------------------------------------------------- */
-
-static __device__ __forceinline__ void dependents_may_launch(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-static __device__ __forceinline__ void wait_for_prerequisites(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
 }
 
 #endif

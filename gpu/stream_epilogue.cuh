@@ -18,19 +18,13 @@
 
 static __device__ __forceinline__ void consumers_sync(void)
 {
-    asm volatile("bar.sync 1, 128;" ::: "memory");
+    named_barrier<1, 128>();
 }
 
 /* The same, and true in all consumers where it is in one. */
 static __device__ __forceinline__ bool consumers_any(bool mine)
 {
-    int any;
-    asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %1, 0;\n"
-                 "bar.red.or.pred q, 1, 128, p;\nselp.b32 %0, 1, 0, q;\n}\n"
-                 : "=r"(any)
-                 : "r"((int)mine)
-                 : "memory");
-    return any != 0;
+    return named_barrier_any<1, 128>(mine);
 }
 
 /* Each rank tells all the maximum and the sum of every pixel, and all add them in the same order:

@@ -11,6 +11,7 @@
 #include "gpu/cuda_check.h"
 #include "gpu/fp16_range.h"
 #include "gpu/hopper.cuh"
+#include "gpu/launch.cuh"
 #include "gpu/stream_numbering.h"
 #include "gpu/stream_tile.cuh"
 #include "gpu/variant.h"
@@ -179,9 +180,8 @@ static enum status stream_prepare(struct variant_context *context,
     state->notes_images = (int)slice;
     CHECK(cudaMalloc(&state->notes, sizeof *state->notes + 2 * slice * sizeof(uint32_t)));
     CHECK(cudaMemset(state->notes, 0, sizeof *state->notes + 2 * slice * sizeof(uint32_t)));
-    stream_pack_kernel<<<512, 256>>>(context->d_weight, state->weights, *g, state->row->columns,
-                                     state->row->parts, state->range.weight_scale);
-    CHECK_LAUNCH("stream_pack_kernel");
+    CHECK(launch_blocks(stream_pack_kernel, 512, 256, context->d_weight, state->weights, *g,
+                        state->row->columns, state->row->parts, state->range.weight_scale));
     CHECK(cudaFuncSetAttribute(state->row->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                (int)stream_shared(state->row, g)));
     /* One split of L1 for both, so that either starts while the other runs. */

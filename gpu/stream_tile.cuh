@@ -142,9 +142,8 @@ static __device__ __forceinline__ void stream_produce(const struct stream_args &
 
 /* d[64, kColumns] = sum over `total` stages. */
 template <class T>
-static __device__ __forceinline__ void
-stream_multiply(float (&d)[T::kColumns / 2], const struct stream_geometry &g, uint32_t base,
-                int total, int &slot, int &parity)
+static __device__ __forceinline__ void stream_multiply(float (&d)[T::kColumns / 2], uint32_t base,
+                                                       int total, int &slot, int &parity)
 {
     const uint32_t full = base + T::kBarriers, empty = full + 8 * T::kStages;
     const bool tells = (threadIdx.x & 31) == 0; /* a lane of each warp */
@@ -187,7 +186,7 @@ stream_multiply(float (&d)[T::kColumns / 2], const struct stream_geometry &g, ui
         barrier_arrive(empty + 8 * previous);
 #pragma unroll
     for (int i = 0; i < T::kColumns / 2; i++)
-        asm volatile("" : "+f"(d[i])::"memory"); /* nothing reads d before the wait */
+        register_keep(d[i]); /* nothing reads d before the wait */
 }
 
 #endif /* __CUDA_ARCH_FEAT_SM90_ALL */
@@ -197,7 +196,7 @@ static __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
     stream_kernel(const __grid_constant__ struct stream_args args)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(128) uint8_t shared[];
+    BLOCK_SHARED(shared);
     const struct stream_geometry &g = args.geometry;
     const uint32_t base = shared_address(shared);
     const int rank = blockIdx.x % g.ranks;
@@ -212,7 +211,7 @@ static __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
             barrier_init(base + T::kBarriers + 8 * i, 1 + 32 * T::kProducerWarps);
             barrier_init(base + T::kBarriers + 8 * (T::kStages + i), 4);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barrier_init_fence();
         fence_proxy_async();
     }
     if (g.ranks > 1)
@@ -274,8 +273,7 @@ static __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
 
                 float d[T::kColumns / 2];
                 const int taps = g.rows.chunk[at.ch].taps * g.columns.chunk[at.cw].taps;
-                stream_multiply<T>(d, g, base, taps * (g.padded_channels / T::kSlice), slot,
-                                   parity);
+                stream_multiply<T>(d, base, taps * (g.padded_channels / T::kSlice), slot, parity);
 
                 bool broken = false;
                 if (threadIdx.x < kTileRows && patches[threadIdx.x].w == 0) {

@@ -86,15 +86,61 @@ static __device__ __forceinline__ float4 global_load4(const float *from)
     return v;
 }
 
+/* *from where `on`, else 0; then from moves by `step` bytes. Volatile, so that loads are issued in
+ * the order written and none waits for another's registers. */
+static __device__ __forceinline__ float load_next(const float *&from, int64_t step, bool on)
+{
+    float v;
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\nmov.f32 %0, 0f00000000;\n"
+                 "@p ld.global.nc.f32 %0, [%1];\nadd.s64 %1, %1, %2;\n}\n"
+                 : "=f"(v), "+l"(from)
+                 : "l"(step), "r"((int)on));
+    return v;
+}
+
+static __device__ __forceinline__ void store_if(float *to, float v, bool on)
+{
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
+        "f"(v), "r"((int)on)
+        : "memory");
+}
+
 static __device__ __forceinline__ void prefetch_l2(const float *from)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+/* Nothing reads v before this stands, in the compiler's order too. */
+static __device__ __forceinline__ void register_keep(float &v)
+{
+    asm volatile("" : "+f"(v)::"memory");
 }
 
 /* A barrier of `threads` threads of the block; 0 is __syncthreads(). */
 static __device__ __forceinline__ void named_barrier(int number, int threads)
 {
     asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+/* The same, with numbers that are known. */
+template <int kNumber, int kThreads>
+static __device__ __forceinline__ void named_barrier(void)
+{
+    asm volatile("bar.sync %0, %1;" ::"n"(kNumber), "n"(kThreads) : "memory");
+}
+
+/* And true in all of them where it is in one. */
+template <int kNumber, int kThreads>
+static __device__ __forceinline__ bool named_barrier_any(bool mine)
+{
+    int any;
+    asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %1, 0;\n"
+                 "bar.red.or.pred q, %2, %3, p;\nselp.b32 %0, 1, 0, q;\n}\n"
+                 : "=r"(any)
+                 : "r"((int)mine), "n"(kNumber), "n"(kThreads)
+                 : "memory");
+    return any != 0;
 }
 
 /* Addresses and strides are multiples of 16.
@@ -209,11 +255,11 @@ static __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t a
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
 
-/* What barrier_init() did is seen by the other blocks of the cluster and by copies. */
+/* What barrier_init() did is seen by the other blocks of the cluster; by copies after
+ * fence_proxy_async(). */
 static __device__ __forceinline__ void barrier_init_fence(void)
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    fence_proxy_async();
 }
 
 static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
@@ -371,6 +417,15 @@ static __device__ __forceinline__ void cluster_store_async(uint32_t address, uin
         "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address),
         "r"(v), "r"(barrier)
         : "memory");
+}
+
+static __device__ __forceinline__ void cluster_store_async(uint32_t address, float2 v,
+                                                           uint32_t barrier)
+{
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, "
+                 "[%3];" ::"r"(address),
+                 "f"(v.x), "f"(v.y), "r"(barrier)
+                 : "memory");
 }
 
 static __device__ __forceinline__ void cluster_store(uint32_t address, float2 v)

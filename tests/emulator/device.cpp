@@ -34,10 +34,12 @@ struct product {
 
 struct warpgroup {
     struct meeting meeting;
-    std::vector<struct product> products;
+    std::vector<struct product> products; /* that were not waited for */
+    std::vector<size_t> ends;             /* of groups, counted from the first product ever */
+    size_t run = 0;                       /* products that were waited for */
     int columns = 0;
     float *d[128] = {};
-    size_t given[128] = {}; /* products, by each thread */
+    size_t given[128] = {}, committed[128] = {}; /* products and groups, by each thread */
 };
 
 struct barrier {
@@ -49,8 +51,11 @@ struct barrier {
 struct block {
     int rank;
     uint8_t *shared;
-    int any[2] = {0, 0}; /* __syncthreads_or */
-    std::map<int, struct meeting> meetings;
+    struct named {
+        struct meeting meeting;
+        bool any[2] = {false, false}; /* of a meeting and of the one before */
+    };
+    std::map<int, struct named> barriers;
     std::vector<struct warp> warps;
     std::vector<struct warpgroup> groups;
 };
@@ -64,6 +69,7 @@ struct fiber {
     bool begun = false;
     std::shared_ptr<int> copies = std::make_shared<int>(0); /* of the current group, unfinished */
     std::vector<std::shared_ptr<int>> groups;               /* committed */
+    std::shared_ptr<int> small_copies = std::make_shared<int>(0); /* of 16 bytes, unfinished */
 };
 
 std::mt19937 order;
@@ -155,14 +161,19 @@ float &fragment(struct warpgroup &g, int row, int column)
     return g.d[thread][4 * (column / 8) + row % 16 / 8 * 2 + column % 2];
 }
 
-void products_run(const struct block &b, struct warpgroup &g)
+/* All groups but the last `pending`. */
+void products_run(const struct block &b, struct warpgroup &g, size_t pending)
 {
-    for (size_t &given : g.given) {
-        if (given != g.products.size())
-            emulated_failure("threads of a warpgroup gave different numbers of products", given);
-        given = 0;
-    }
-    for (const struct product &p : g.products) {
+    for (int thread = 0; thread < 128; thread++)
+        if (g.given[thread] != g.given[0] || g.committed[thread] != g.committed[0])
+            emulated_failure("threads of a warpgroup gave different numbers of products",
+                             (long)g.given[thread], (long)g.given[0]);
+    if (g.ends.size() <= pending)
+        return;
+    const size_t end = g.ends[g.ends.size() - 1 - pending];
+    for (; g.run < end; g.run++) {
+        const struct product p = g.products.front();
+        g.products.erase(g.products.begin());
         float rows[64][16], columns[256][16];
         for (int row = 0; row < 64; row++)
             operand_row(rows[row], b, p.a, row);
@@ -177,7 +188,6 @@ void products_run(const struct block &b, struct warpgroup &g)
                 d = sum;
             }
     }
-    g.products.clear();
 }
 
 /* Some of what is to be done later. */
@@ -285,33 +295,29 @@ uint32_t emulated_shared_address(const void *pointer)
     return (uint32_t)current->block->rank << 20 | (uint32_t)offset;
 }
 
-uint64_t emulated_exchange(uint64_t value, int from)
+const uint64_t *emulated_exchange(uint64_t value)
 {
     struct warp &w = current->block->warps[(size_t)current->place.thread / 32];
     const uint64_t number = w.meeting.number;
     w.values[number & 1][current->place.thread & 31] = value;
     meet(w.meeting, 32);
-    return w.values[number & 1][from];
+    return w.values[number & 1];
 }
 
-void emulated_barrier(int number, int threads)
+bool emulated_barrier(int number, int threads, bool mine)
 {
-    meet(current->block->meetings[number], threads);
+    struct block::named &b = current->block->barriers[number];
+    const uint64_t meeting = b.meeting.number;
+    if (b.meeting.here == 0)
+        b.any[meeting & 1] = false;
+    b.any[meeting & 1] |= mine;
+    meet(b.meeting, threads);
+    return b.any[meeting & 1];
 }
 
 void emulated_cluster_barrier(void)
 {
     meet(cluster_meeting, current->place.threads * (int)blocks.size());
-}
-
-int __syncthreads_or(int value)
-{
-    struct block &b = *current->block;
-    const uint64_t number = b.meetings[0].number;
-    b.any[number & 1] |= value != 0;
-    b.any[(number + 1) & 1] = 0;
-    __syncthreads();
-    return b.any[number & 1];
 }
 
 void emulated_seed(unsigned seed)
@@ -324,7 +330,8 @@ void emulated_run(const struct emulated_launch &launch, const std::function<void
     static std::vector<std::unique_ptr<char[]>> stacks;
     entry = &kernel;
     shared_bytes = launch.shared_bytes;
-    for (int first = 0; first < launch.blocks; first += launch.cluster) {
+    for (int at = 0; at < launch.blocks * launch.blocks_y; at += launch.cluster) {
+        const int first = at % launch.blocks, block_y = at / launch.blocks;
         std::vector<std::unique_ptr<struct fiber>> fibers;
         for (int rank = 0; rank < launch.cluster; rank++) {
             blocks.push_back(std::make_unique<struct block>());
@@ -338,7 +345,8 @@ void emulated_run(const struct emulated_launch &launch, const std::function<void
                 if (stacks.size() == fibers.size())
                     stacks.emplace_back(new char[kStackBytes]);
                 auto f = std::make_unique<struct fiber>();
-                f->place = {thread, first + rank, launch.threads, launch.blocks, rank};
+                f->place = {thread,        launch.threads,  first + rank, block_y,
+                            launch.blocks, launch.blocks_y, rank};
                 f->block = &b;
                 f->stack = stacks[fibers.size()].get();
                 fibers.push_back(std::move(f));
@@ -393,7 +401,7 @@ void emulated_product(float *d, int columns, uint64_t a, uint64_t b, bool start)
 {
     struct warpgroup &g = current->block->groups[(size_t)current->place.thread / 128];
     const int thread = current->place.thread % 128;
-    const size_t number = g.given[thread]++;
+    const size_t number = g.given[thread]++ - g.run;
     g.d[thread] = d;
     g.columns = columns;
     if (number == g.products.size())
@@ -403,12 +411,24 @@ void emulated_product(float *d, int columns, uint64_t a, uint64_t b, bool start)
         emulated_failure("threads of a warpgroup gave different operands to product", (long)number);
 }
 
-void emulated_products_wait(void)
+void emulated_products_commit(void)
+{
+    struct warpgroup &g = current->block->groups[(size_t)current->place.thread / 128];
+    const int thread = current->place.thread % 128;
+    const size_t number = g.committed[thread]++;
+    if (number == g.ends.size())
+        g.ends.push_back(g.given[thread]);
+    else if (g.ends[number] != g.given[thread])
+        emulated_failure("threads of a warpgroup gave different numbers of products to group",
+                         (long)number);
+}
+
+void emulated_products_wait(int pending)
 {
     struct block &b = *current->block;
     struct warpgroup &g = b.groups[(size_t)current->place.thread / 128];
     if (g.meeting.here == 127)
-        products_run(b, g);
+        products_run(b, g, (size_t)pending);
     meet(g.meeting, 128);
 }
 
@@ -450,6 +470,59 @@ void emulated_bulk_store_wait(int pending)
         return (int)groups.size();
     };
     while (unfinished() > pending)
+        emulated_yield();
+}
+
+/* ---- gpu/stream_copy.cuh ----------------------------------------------------------------------
+ */
+
+void copy_16(uint32_t destination, const void *source, uint32_t bytes)
+{
+    if ((destination | (bytes ? (uintptr_t)source : 0)) & 15)
+        emulated_failure("a copy of 16 bytes is not aligned");
+    const std::shared_ptr<int> unfinished = current->small_copies;
+    ++*unfinished;
+    emulated_later([=] {
+        uint8_t *const to = emulated_shared(destination, 16);
+        memset(to, 0, 16);
+        memcpy(to, source, bytes);
+        --*unfinished;
+    });
+}
+
+/* Once those copies are done, and then at a random time. */
+static void arrive_behind(const std::shared_ptr<int> &unfinished, uint32_t barrier)
+{
+    emulated_later([=] {
+        if (*unfinished == 0)
+            barrier_expect(barrier, 0);
+        else
+            arrive_behind(unfinished, barrier);
+    });
+}
+
+void copy_arrive(uint32_t barrier)
+{
+    arrive_behind(current->small_copies, barrier);
+    /* later copies don't hold it up, but earlier ones hold up later arrivals: */
+    const std::shared_ptr<int> before = current->small_copies;
+    current->small_copies = std::make_shared<int>(1);
+    const std::shared_ptr<int> after = current->small_copies;
+    std::function<void()> *const wait = new std::function<void()>;
+    *wait = [=] {
+        if (*before == 0) {
+            --*after;
+            delete wait;
+        } else {
+            emulated_later([=] { (*wait)(); });
+        }
+    };
+    emulated_later([=] { (*wait)(); });
+}
+
+void copy_wait_all(void)
+{
+    while (*current->small_copies > 0)
         emulated_yield();
 }
 

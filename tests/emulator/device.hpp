@@ -59,6 +59,9 @@ struct float4 {
 struct uint4 {
     uint32_t x, y, z, w;
 };
+struct int4 {
+    int x, y, z, w;
+};
 struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z)
@@ -66,7 +69,17 @@ struct dim3 {
     }
 };
 
+static inline float2 make_float2(float x, float y)
+{
+    return {x, y};
+}
+
 static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w)
+{
+    return {x, y, z, w};
+}
+
+static inline int4 make_int4(int x, int y, int z, int w)
 {
     return {x, y, z, w};
 }
@@ -74,26 +87,36 @@ static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w)
 /* ---- the calling fiber ---------------------------------------------------------------------- */
 
 struct emulated_place {
-    int thread, block, threads, blocks; /* threadIdx.x, blockIdx.x, blockDim.x, gridDim.x */
-    int rank;                           /* in the cluster */
+    int thread, threads;  /* threadIdx.x, blockDim.x */
+    int block, block_y;   /* blockIdx */
+    int blocks, blocks_y; /* gridDim */
+    int rank;             /* in the cluster */
 };
 
 const struct emulated_place &emulated_here(void);
 
 /* One of those numbers, read where it is used. */
 template <int emulated_place::*which>
-struct emulated_coordinate {
-    struct {
-        operator int() const
-        {
-            return emulated_here().*which;
-        }
-    } x;
+struct emulated_number {
+    operator int() const
+    {
+        return emulated_here().*which;
+    }
 };
-static const emulated_coordinate<&emulated_place::thread> threadIdx = {};
-static const emulated_coordinate<&emulated_place::block> blockIdx = {};
-static const emulated_coordinate<&emulated_place::threads> blockDim = {};
-static const emulated_coordinate<&emulated_place::blocks> gridDim = {};
+static const struct {
+    emulated_number<&emulated_place::thread> x;
+} threadIdx = {};
+static const struct {
+    emulated_number<&emulated_place::threads> x;
+} blockDim = {};
+static const struct {
+    emulated_number<&emulated_place::block> x;
+    emulated_number<&emulated_place::block_y> y;
+} blockIdx = {};
+static const struct {
+    emulated_number<&emulated_place::blocks> x;
+    emulated_number<&emulated_place::blocks_y> y;
+} gridDim = {};
 
 /* Lets others run. */
 void emulated_yield(void);
@@ -108,16 +131,16 @@ uint8_t *emulated_shared(uint32_t address, uint32_t bytes);
 uint8_t *emulated_block_shared(void);
 uint32_t emulated_shared_address(const void *pointer);
 
-/* Waits for all 32 lanes; what lane `from` gave. */
-uint64_t emulated_exchange(uint64_t value, int from);
-/* Waits for `threads` threads of the block, or for all of the cluster. */
-void emulated_barrier(int number, int threads);
+/* Waits for all 32 lanes; what each gave. */
+const uint64_t *emulated_exchange(uint64_t value);
+/* Waits for `threads` threads of the block; whether one gave true. Or for all of the cluster. */
+bool emulated_barrier(int number, int threads, bool mine = false);
 void emulated_cluster_barrier(void);
 
 /* ---- launches: a kernel's clusters, one after the other -------------------------------------- */
 
 struct emulated_launch {
-    int blocks, threads, cluster;
+    int blocks, blocks_y, threads, cluster;
     uint32_t shared_bytes;
 };
 void emulated_run(const struct emulated_launch &launch, const std::function<void()> &kernel);
@@ -133,7 +156,7 @@ static inline T __shfl_sync(unsigned, T value, int from)
 {
     uint64_t bits = 0;
     memcpy(&bits, &value, sizeof value);
-    bits = emulated_exchange(bits, from & 31);
+    bits = emulated_exchange(bits)[from & 31];
     memcpy(&value, &bits, sizeof value);
     return value;
 }
@@ -146,7 +169,7 @@ static inline T __shfl_xor_sync(unsigned mask, T value, int lanes)
 
 static inline void __syncwarp(void)
 {
-    emulated_exchange(0, 0);
+    emulated_exchange(0);
 }
 
 static inline void __syncthreads(void)
@@ -154,13 +177,47 @@ static inline void __syncthreads(void)
     emulated_barrier(0, emulated_here().threads);
 }
 
-int __syncthreads_or(int value);
+static inline int __syncthreads_or(int value)
+{
+    return emulated_barrier(0, emulated_here().threads, value != 0);
+}
 
+/* Masks are those of lanes that agree: all 32 come here. */
 static inline uint32_t __reduce_max_sync(unsigned mask, uint32_t value)
 {
-    for (int lanes = 16; lanes; lanes /= 2)
-        value = std::max(value, __shfl_xor_sync(mask, value, lanes));
+    const uint64_t *const all = emulated_exchange(value);
+    for (int lane = 0; lane < 32; lane++)
+        if (mask >> lane & 1)
+            value = std::max(value, (uint32_t)all[lane]);
     return value;
+}
+
+static inline unsigned __match_any_sync(unsigned mask, uint32_t value)
+{
+    const uint64_t *const all = emulated_exchange(value);
+    unsigned same = 0;
+    for (int lane = 0; lane < 32; lane++)
+        same |= (unsigned)((uint32_t)all[lane] == value) << lane;
+    return same & mask;
+}
+
+static inline int __ffs(unsigned bits)
+{
+    return __builtin_ffs((int)bits);
+}
+
+static inline unsigned __ballot_sync(unsigned mask, bool value)
+{
+    const uint64_t *const all = emulated_exchange(value);
+    unsigned set = 0;
+    for (int lane = 0; lane < 32; lane++)
+        set |= (unsigned)(all[lane] != 0) << lane;
+    return set & mask;
+}
+
+static inline bool __all_sync(unsigned mask, bool value)
+{
+    return __ballot_sync(mask, value) == mask;
 }
 
 static inline uint32_t __float_as_uint(float value)

@@ -9,13 +9,18 @@
 extern "C" {
 #endif
 
-/* gpu/fused_rows.cu on a device of so many multiprocessors; y begins `offset` floats into its
- * allocation and is overwritten; what is not written keeps its bits. `seed`: the order of
- * everything that the device leaves open. STATUS_UNSUPPORTED with the reason; a failure of the
- * kernel's own ends the process. */
-enum status emulate_fused_rows(const struct problem *problem, const struct params *params,
-                               const float *x, float *y, int multiprocessors, int offset,
-                               unsigned seed, struct error *error);
+/* On a device of so many multiprocessors; y begins `offset` floats into its allocation and is
+ * overwritten; what is not written keeps its bits. `seed`: the order of everything that the device
+ * leaves open. STATUS_UNSUPPORTED with the reason; a failure of the kernel's own ends the process.
+ */
+typedef enum status emulated_variant(const struct problem *problem, const struct params *params,
+                                     const float *x, float *y, int multiprocessors, int offset,
+                                     unsigned seed, struct error *error);
+
+emulated_variant emulate_fused_rows;    /* gpu/fused_rows.cu */
+emulated_variant emulate_fused_fp16x3;  /* gpu/fused_fp16x3.cu */
+emulated_variant emulate_stream_fp16;   /* gpu/stream_fp16.cu */
+emulated_variant emulate_stream_fp16x3; /* gpu/stream_fp16x3.cu */
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@ typedef enum { cudaSuccess, cudaErrorMemoryAllocation } cudaError_t;
 typedef void *cudaStream_t;
 typedef enum {
     cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaFuncAttributePreferredSharedMemoryCarveout,
 } cudaFuncAttribute;
 typedef enum {
     cudaLaunchAttributeClusterDimension,
@@ -81,7 +82,8 @@ template <class... Parameters, class... Arguments>
 static inline cudaError_t cudaLaunchKernelEx(const struct cudaLaunchConfig_t *config,
                                              void (*kernel)(Parameters...), Arguments... arguments)
 {
-    struct emulated_launch launch = {(int)config->gridDim.x, (int)config->blockDim.x, 1,
+    struct emulated_launch launch = {(int)config->gridDim.x, (int)config->gridDim.y,
+                                     (int)config->blockDim.x, 1,
                                      (uint32_t)config->dynamicSmemBytes};
     for (unsigned i = 0; i < config->numAttrs; i++)
         if (config->attrs[i].id == cudaLaunchAttributeClusterDimension)

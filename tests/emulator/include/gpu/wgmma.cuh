@@ -19,7 +19,8 @@ void emulated_complete(uint32_t barrier, uint32_t bytes);
 
 /* The warpgroup's products, in the order given, once all its threads wait. */
 void emulated_product(float *d, int columns, uint64_t a, uint64_t b, bool start);
-void emulated_products_wait(void);
+void emulated_products_commit(void);
+void emulated_products_wait(int pending);
 
 void bulk_load(uint32_t destination, const void *source, uint32_t bytes, uint32_t barrier);
 void bulk_store(void *destination, uint32_t source, uint32_t bytes);
@@ -82,9 +83,38 @@ static inline void prefetch_l2(const float *from)
     (void)*(const volatile float *)from;
 }
 
+static inline float load_next(const float *&from, int64_t step, bool on)
+{
+    const float v = on ? *from : 0.0f;
+    from = (const float *)((const char *)from + step);
+    return v;
+}
+
+static inline void store_if(float *to, float v, bool on)
+{
+    if (on)
+        *to = v;
+}
+
+static inline void register_keep(float &)
+{
+}
+
 static inline void named_barrier(int number, int threads)
 {
     emulated_barrier(number, threads);
+}
+
+template <int kNumber, int kThreads>
+static inline void named_barrier(void)
+{
+    emulated_barrier(kNumber, kThreads);
+}
+
+template <int kNumber, int kThreads>
+static inline bool named_barrier_any(bool mine)
+{
+    return emulated_barrier(kNumber, kThreads, mine);
 }
 
 static inline uint64_t wgmma_descriptor(uint32_t address, uint32_t k_stride, uint32_t row_stride)
@@ -96,15 +126,16 @@ static inline uint64_t wgmma_descriptor(uint32_t address, uint32_t k_stride, uin
 static inline void wgmma_fence(void)
 {
 }
+
 static inline void wgmma_commit(void)
 {
+    emulated_products_commit();
 }
 
 template <int kPending>
 static inline void wgmma_wait(void)
 {
-    static_assert(kPending == 0, "one group at a time");
-    emulated_products_wait();
+    emulated_products_wait(kPending);
 }
 
 template <int kColumns>
@@ -113,9 +144,9 @@ struct wgmma {
     {
         emulated_product(d, kColumns, a, b, true);
     }
-    static void run(float (&d)[kColumns / 2], uint64_t a, uint64_t b)
+    static void run(float (&d)[kColumns / 2], uint64_t a, uint64_t b, int accumulate = 1)
     {
-        emulated_product(d, kColumns, a, b, false);
+        emulated_product(d, kColumns, a, b, !accumulate);
     }
 };
 
@@ -162,6 +193,11 @@ static inline void cluster_sync_aligned(void)
     emulated_cluster_barrier();
 }
 
+static inline uint32_t cluster_rank(void)
+{
+    return (uint32_t)emulated_here().rank;
+}
+
 static inline uint32_t cluster_map(uint32_t address, uint32_t rank)
 {
     return rank << 20 | (address & 0xfffff);
@@ -191,6 +227,16 @@ static inline void cluster_store_async(uint32_t address, const uint32_t (&v)[4],
 static inline void cluster_store_async(uint32_t address, uint32_t v, uint32_t barrier)
 {
     emulated_store_async(address, v, barrier);
+}
+
+static inline void cluster_store_async(uint32_t address, float2 v, uint32_t barrier)
+{
+    emulated_store_async(address, v, barrier);
+}
+
+static inline void cluster_store(uint32_t address, float2 v)
+{
+    memcpy(emulated_shared(address, sizeof v), &v, sizeof v);
 }
 
 #endif
