@@ -48,11 +48,11 @@ static void print_times(const struct case_source *source, const struct trial *t)
     if (m->floor_s > 0.0)
         printf("  %.2f x floor (%s)", median.median / m->floor_s, m->bound_by);
     else if (m->ceiling_gflops > 0.0)
-        printf("  %.0f %% of the ceiling",
+        printf("  %.0f %% of gemm's rate",
                100.0 * flops / median.median * 1e-9 / m->ceiling_gflops);
     printf("\n");
     if (m->conv_s > 0.0)
-        printf("    convolution %.4f ms (%.0f %% of the ceiling), epilogue %.4f ms, %d thread%s\n",
+        printf("    convolution %.4f ms (%.0f %% of gemm's rate), epilogue %.4f ms, %d thread%s\n",
                m->conv_s * 1e3, 100.0 * flops / m->conv_s * 1e-9 / m->ceiling_gflops,
                m->epilogue_s * 1e3, m->threads, m->threads == 1 ? "" : "s");
     if (m->note[0])
