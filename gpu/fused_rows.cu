@@ -95,7 +95,8 @@
  *
  *     Nor these, after all of the above: y with an L2 policy of evict_first; stages freed by
  *     residues; a turn for every warp; the row phases of a stream multiplying one after the other
- *     (0.346 instead of 0.359 where nothing is stored, 0.424 where it is).
+ *     (0.346 instead of 0.359 where nothing is stored, 0.424 where it is); left edges by half the
+ *     arithmetic, biases loaded ahead of the stores (0.422, left to the next form).
  *
  * Next: streams that take tiles in turn, so that one ring of x, one strip and one carry serve both,
  * and a tile has a stage for every pair of residues. Tried with two rows in the ring: stages take
