@@ -166,9 +166,8 @@ $(PIC)/%.o: %.c
 
 # ---- tests -----------------------------------------------------------------------------------------
 
-EMULATED := test_fused_rows test_emulated_kernels
 # (AddressSanitizer does not follow the emulator's fibers)
-UNIT_SRC := $(filter-out $(if $(filter 1,$(ASAN)),$(EMULATED:%=tests/%.c)),$(wildcard tests/test_*.c))
+UNIT_SRC := $(filter-out $(if $(filter 1,$(ASAN)),tests/test_emulated_kernels.c),$(wildcard tests/test_*.c))
 UNIT_BIN := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
 SCRIPTS := $(wildcard tests/test_*.sh)
 
@@ -187,8 +186,8 @@ $(OBJ)/tests/emulator/%.o: tests/emulator/%.cpp
 	$(Q)$(CXX) -Itests/emulator/include $(CPPFLAGS) -std=c++17 -O2 -g1 -Wall -Wextra -fno-strict-aliasing \
         -U_FORTIFY_SOURCE -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function \
         -Wno-sign-compare -Wno-strict-aliasing -MMD -MP -c -o $@ $<
-$(EMULATED:%=$(BUILD)/tests/%): $(EMULATOR_OBJ)
-$(EMULATED:%=$(BUILD)/tests/%): LDLIBS += -lstdc++
+$(BUILD)/tests/test_emulated_kernels: $(EMULATOR_OBJ)
+$(BUILD)/tests/test_emulated_kernels: LDLIBS += -lstdc++
 
 .PHONY: test
 test: deps ## run all tests (installs what is missing first)

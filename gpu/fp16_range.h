@@ -38,23 +38,11 @@ struct fp16_met {
     int64_t small; /* how many are not zero and, scaled, under 2^-1 */
 };
 
-/* Along an axis, the taps that meet in an output lie `period` apart. */
-static inline int64_t fp16_period(int64_t stride, int64_t dilation)
-{
-    int64_t a = stride, b = dilation;
-    while (b) {
-        const int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return stride / a;
-}
-
 static inline struct fp16_met fp16_weights_met(const struct problem *p, const float *weight,
                                                float weight_scale)
 {
-    const int64_t period_h = fp16_period(p->stride_h, p->dilation_h);
-    const int64_t period_w = fp16_period(p->stride_w, p->dilation_w);
+    const int64_t period_h = problem_tap_period(p->stride_h, p->dilation_h);
+    const int64_t period_w = problem_tap_period(p->stride_w, p->dilation_w);
     const int64_t group_in = p->in_channels / p->groups, group_out = p->out_channels / p->groups;
     struct fp16_met most = {0.0, 0};
     for (int64_t out = 0; out < p->out_channels; out++)

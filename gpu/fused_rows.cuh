@@ -58,7 +58,8 @@
  *
  * No bits depend on which stream computes a tile.
  *
- * tests/test_fused_rows.c runs this source on the CPU, in orders that a device may never show. */
+ * tests/test_emulated_kernels.c runs this source on the CPU, in orders that a device may never
+ * show. */
 #ifndef ASSAY_GPU_FUSED_ROWS_CUH
 #define ASSAY_GPU_FUSED_ROWS_CUH
 

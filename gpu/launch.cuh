@@ -1,4 +1,5 @@
-/* Launches by function call (internal to gpu/). */
+/* Launches by function call, which any C++ compiler reads: the host side of these kernels is
+ * compiled for the CPU, too (tests/emulator/), where <<<>>> is not known (internal to gpu/). */
 #ifndef ASSAY_GPU_LAUNCH_CUH
 #define ASSAY_GPU_LAUNCH_CUH
 

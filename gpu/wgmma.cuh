@@ -1,5 +1,6 @@
-/* Hopper's warpgroup matrix instruction and what goes with it: fences, barriers in shared memory,
- * bulk copies, clusters (internal to gpu/; sm_90a).
+/* Hopper's warpgroup matrix instruction and what goes with it: loads and stores that stay where
+ * they stand, fences, barriers, bulk copies, clusters (internal to gpu/; sm_90a). All assembly of
+ * the kernels that use it, so that tests/emulator/ can put other functions in its place.
  *
  *     d[64, N] += a[64, 16] * b[16, N]      a, b fp16 in shared memory, d fp32 in registers
  *

@@ -311,9 +311,8 @@ static void changed_options(const struct run_arguments *a, char *text, size_t si
 void run_reproduce(const struct run_list *l, const struct case_source *source,
                    const struct trial *trial, const char *command, char *line, size_t size)
 {
-    const bool check = strcmp(command, "check") == 0;
     char implementation[IMPLEMENTATION_NAME_SIZE + 64], text[600], fill[96] = "", rule[128] = "";
-    char changed[192];
+    char changed[192], options[600];
     quote(trial->implementation, implementation, sizeof implementation);
     quote(source->text, text, sizeof text);
     changed_options(&l->arguments, changed, sizeof changed);
@@ -323,8 +322,10 @@ void run_reproduce(const struct run_list *l, const struct case_source *source,
     if (l->options.tolerance.rule == TOLERANCE_FIXED)
         snprintf(rule, sizeof rule, " --tolerance %g,%g", l->options.tolerance.atol,
                  l->options.tolerance.rtol);
-    snprintf(line, size, "assay %s%s%s%s%s%s%s%s %s%s%s", command, check ? "" : " --impl ",
-             check ? "" : implementation, l->arguments.cls ? " --class " : "",
-             l->arguments.cls ? l->arguments.cls : "", rule, changed, fill, text, check ? " " : "",
-             check ? implementation : "");
+    snprintf(options, sizeof options, "%s%s%s%s%s", l->arguments.cls ? " --class " : "",
+             l->arguments.cls ? l->arguments.cls : "", rule, changed, fill);
+    if (strcmp(command, "check") == 0)
+        snprintf(line, size, "assay check%s %s %s", options, text, implementation);
+    else
+        snprintf(line, size, "assay %s --impl %s%s %s", command, implementation, options, text);
 }

@@ -13,8 +13,8 @@
 #include <emmintrin.h>
 #endif
 
-/* Orders of a thread's product: at powers of two the columns of a matrix share sets of the caches,
- * which costs up to a tenth. */
+/* Orders of a thread's product. One that is no power of two, too: on a Zen 4 OpenBLAS 0.3.21 was 4
+ * to 10 % faster there, 768 against 1024. */
 static const size_t orders[] = {768, 1024};
 #define REPEATS 4
 #define STREAM_BYTES ((size_t)256 << 20)

@@ -176,11 +176,16 @@ static int64_t gcd(int64_t a, int64_t b)
     return b == 0 ? a : gcd(b, a % b);
 }
 
+int64_t problem_tap_period(int64_t stride, int64_t dilation)
+{
+    return stride / gcd(stride, dilation);
+}
+
 /* Output pixel o receives tap k where (o + padding - k * dilation) is a multiple of the stride, so
  * the taps of one pixel lie stride / gcd(stride, dilation) apart. */
 static int64_t taps_per_pixel(int64_t kernel, int64_t stride, int64_t dilation)
 {
-    const int64_t step = stride / gcd(stride, dilation);
+    const int64_t step = problem_tap_period(stride, dilation);
     return (kernel + step - 1) / step;
 }
 

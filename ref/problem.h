@@ -77,6 +77,10 @@ int64_t problem_weight_count(const struct problem *problem);
  * stride over gcd(stride, dilation). The K of the error bound. */
 int64_t problem_reduction_length(const struct problem *problem);
 
+/* Along an axis, how far apart the kernel's taps lie that meet in one output:
+ * stride / gcd(stride, dilation). */
+int64_t problem_tap_period(int64_t stride, int64_t dilation);
+
 /* Floating-point operations of the convolution: 2 for every (input pixel, kernel tap) pair whose
  * output pixel exists, times channels; exactly what the definition multiplies and adds. The
  * epilogue is not counted. */

@@ -4,9 +4,4 @@
 
 #include "tests/emulator/variant.hpp"
 
-enum status emulate_fused_rows(const struct problem *p, const struct params *params, const float *x,
-                               float *y, int multiprocessors, int offset, unsigned seed,
-                               struct error *error)
-{
-    return emulate(&fused_form_rows, p, params, x, y, multiprocessors, offset, seed, error);
-}
+EMULATED_VARIANT(emulate_fused_rows, fused_form_rows)

@@ -4,9 +4,4 @@
 
 #include "tests/emulator/variant.hpp"
 
-enum status emulate_stream_fp16x3(const struct problem *p, const struct params *params,
-                                  const float *x, float *y, int multiprocessors, int offset,
-                                  unsigned seed, struct error *error)
-{
-    return emulate(&variant_stream_fp16x3, p, params, x, y, multiprocessors, offset, seed, error);
-}
+EMULATED_VARIANT(emulate_stream_fp16x3, variant_stream_fp16x3)

@@ -55,4 +55,12 @@ out:
     return status;
 }
 
+#define EMULATED_VARIANT(name, ops)                                                                \
+    enum status name(const struct problem *p, const struct params *params, const float *x,         \
+                     float *y, int multiprocessors, int offset, unsigned seed,                     \
+                     struct error *error)                                                          \
+    {                                                                                              \
+        return emulate(&ops, p, params, x, y, multiprocessors, offset, seed, error);               \
+    }
+
 #endif
