@@ -21,27 +21,32 @@ static __device__ __forceinline__ float fast_sigmoid(float z)
     return fast_reciprocal(1.0f + fast_exp2(-LOG2_E * z));
 }
 
-/* Four sigmoids: e[i] * factor[i] = -scale p log2(e), bias = -scale bias log2(e). kPairs: one
- * reciprocal for two, where no 1 + exp(-z) can exceed 2^60. */
+/* 1 / (1 + 2^t) of two exponents. kPairs: one reciprocal for both, where neither 1 + 2^t can exceed
+ * 2^60. */
+template <bool kPairs>
+static __device__ __forceinline__ void sigmoid_pair(float &a, float &b, float exponent_a,
+                                                    float exponent_b)
+{
+    const float u = fast_exp2(exponent_a), v = 1.0f + fast_exp2(exponent_b);
+    if (kPairs) {
+        const float r = fast_reciprocal(fmaf(u, v, v));
+        a = r * v;
+        b = fmaf(r, u, r);
+    } else {
+        a = fast_reciprocal(1.0f + u);
+        b = fast_reciprocal(v);
+    }
+}
+
+/* Four sigmoids: e[i] * factor[i] = -scale p log2(e), bias = -scale bias log2(e). */
 template <bool kPairs>
 static __device__ __forceinline__ void sigmoids(float (&out)[4], const float *e,
                                                 const float (&factor)[4], float bias)
 {
-    float u[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        u[i] = 1.0f + fast_exp2(fmaf(e[i], factor[i], bias));
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        if (kPairs) {
-            const float r = fast_reciprocal(u[i] * u[i + 1]);
-            out[i] = r * u[i + 1];
-            out[i + 1] = r * u[i];
-        } else {
-            out[i] = fast_reciprocal(u[i]);
-            out[i + 1] = fast_reciprocal(u[i + 1]);
-        }
-    }
+    for (int i = 0; i < 4; i += 2)
+        sigmoid_pair<kPairs>(out[i], out[i + 1], fmaf(e[i], factor[i], bias),
+                             fmaf(e[i + 1], factor[i + 1], bias));
 }
 
 /* What exponents are counted from: the maximum, or 0 where no channel is above -inf yet, so that

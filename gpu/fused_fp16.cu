@@ -4,10 +4,9 @@
  *
  * Two forms, the first that supports the problem:
  *
- *     gpu/fused_rows.cuh     stride 2, kernels of up to 4 x 4, padding of up to 1, rows of 96 to
- *                            129 outputs, up to 64 input and 128 output channels (but 1, 2, 65
- *                            and 66): weights stay on chip, every sector of y is written once and
- *                            whole
+ *     gpu/fused_rows.cu      stride 2, kernels of up to 4 x 4, padding of up to 1, rows of 96 to
+ *                            129 outputs, up to 64 input and 128 output channels: weights stay on
+ *                            chip, every sector of y is written once and whole
  *     gpu/stream_fp16.cu     any other shape; gpu-stream-fp16 is this one alone
  *
  * Class tf32: fp16 keeps tf32's 10 bits. What it lacks is range, which powers of two give back: W

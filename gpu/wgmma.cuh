@@ -60,6 +60,13 @@ static __device__ __forceinline__ uint32_t shared_load(uint32_t from)
     return v;
 }
 
+static __device__ __forceinline__ float2 shared_load2(uint32_t from)
+{
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+    return v;
+}
+
 static __device__ __forceinline__ float4 shared_load4(uint32_t from)
 {
     float4 v;
@@ -364,6 +371,21 @@ static __device__ __forceinline__ void bulk_store_wait_read(void)
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
+/* 4 bytes from device to shared memory, or none of them and zeros; the thread that gave the order
+ * can read them after copy_4_wait(), which waits for all it gave. */
+static __device__ __forceinline__ void copy_4(uint32_t destination, const void *source,
+                                              uint32_t bytes)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(destination), "l"(source),
+                 "r"(bytes)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void copy_4_wait(void)
+{
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 /* ---- clusters -------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ uint32_t cluster_rank(void)
@@ -426,6 +448,17 @@ static __device__ __forceinline__ void cluster_store_async(uint32_t address, flo
     asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, "
                  "[%3];" ::"r"(address),
                  "f"(v.x), "f"(v.y), "r"(barrier)
+                 : "memory");
+}
+
+/* Contiguous bytes of this block's shared memory, at multiples of 16, to an address from
+ * cluster_map(); counts towards a barrier of the same block. */
+static __device__ __forceinline__ void cluster_copy(uint32_t address, uint32_t source,
+                                                    uint32_t bytes, uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(address),
+                 "r"(source), "r"(bytes), "r"(barrier)
                  : "memory");
 }
 

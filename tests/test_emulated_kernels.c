@@ -17,12 +17,18 @@ static const struct variant {
     const char *name;
     emulated_variant *emulate;
     enum arithmetic_class cls;
-} rows = {"gpu-fused-fp16's row form", emulate_fused_rows, CLASS_TF32},
+    int blocks; /* to a cluster, for each that the first one has */
+} rows[] =
+    {
+        {"gpu-fused-fp16's row form", emulate_fused_rows, CLASS_TF32, 1},
+        {"gpu-fused-fp16x3's row form", emulate_fused_rows_x3, CLASS_FP32, 2},
+},
   others[] = {
-      {"gpu-fused-fp16x3", emulate_fused_fp16x3, CLASS_FP32},
-      {"gpu-stream-fp16", emulate_stream_fp16, CLASS_TF32},
-      {"gpu-stream-fp16x3", emulate_stream_fp16x3, CLASS_FP32},
+      {"gpu-fused-fp16x3's split form", emulate_fused_split, CLASS_FP32, 1},
+      {"gpu-stream-fp16", emulate_stream_fp16, CLASS_TF32, 1},
+      {"gpu-stream-fp16x3", emulate_stream_fp16x3, CLASS_FP32, 1},
 };
+#define ROWS (sizeof rows / sizeof *rows)
 #define OTHERS (sizeof others / sizeof *others)
 
 struct run {
@@ -43,8 +49,9 @@ static bool check(const struct variant *variant, const struct model_fixture *f,
     struct error error = {0};
     for (int64_t i = 0; i < count; i++)
         memcpy(&f->y[i], &(uint32_t){POISON}, sizeof *f->y);
-    const enum status status = variant->emulate(p, &f->params, f->x, f->y, run->multiprocessors,
-                                                run->offset, order, &error);
+    const enum status status =
+        variant->emulate(p, &f->params, f->x, f->y, run->multiprocessors * variant->blocks,
+                         run->offset, order, &error);
     if (status == STATUS_UNSUPPORTED)
         return false;
     if (status != STATUS_OK)
@@ -95,6 +102,8 @@ static void test_emulated_rows(void **state)
         {"mb2ic24ih7iw64oc5kh4sh2ph1oph1", "conditioned", 3, 0},
         {"mb1ic40ih7iw62oc21kh4sh2ph1oph1", "conditioned", 1, 5},
         {"mb1ic64ih9iw64oc67kh4sh2ph1oph1", "conditioned", 2, 0},
+        {"mb1ic8ih9iw64oc65kh4sh2ph1oph1", "conditioned", 2, 0},
+        {"mb2ic8ih4iw64oc1kh4sh2ph1oph1", "conditioned", 1, 3},
         {"mb9ic8ih1iw64oc128kh4sh2ph1oph1", "conditioned", 2, 0},
         {"mb6ic8ih7iw64oc10kh4sh2ph1oph1", "conditioned", 1, 0},
         /* images left to the repair: out of range, or whose sums are */
@@ -102,7 +111,7 @@ static void test_emulated_rows(void **state)
         {"mb3ic8ih3iw64oc12kh4sh2ph1oph1", "special", 1, 0},
     };
     const size_t count = sizeof runs / sizeof *runs;
-    assert_int_equal(check_all(&rows, 1, runs, count), ORDERS * count);
+    assert_int_equal(check_all(rows, ROWS, runs, count), ORDERS * ROWS * count);
 }
 
 static void test_emulated_layers_of_networks_and_fills(void **state)

@@ -50,6 +50,7 @@ struct barrier {
 
 struct block {
     int rank;
+    int live; /* threads */
     uint8_t *shared;
     struct named {
         struct meeting meeting;
@@ -69,7 +70,7 @@ struct fiber {
     bool begun = false;
     std::shared_ptr<int> copies = std::make_shared<int>(0); /* of the current group, unfinished */
     std::vector<std::shared_ptr<int>> groups;               /* committed */
-    std::shared_ptr<int> small_copies = std::make_shared<int>(0); /* of 16 bytes, unfinished */
+    std::shared_ptr<int> small_copies = std::make_shared<int>(0); /* of 4 or 16 bytes, unfinished */
 };
 
 std::mt19937 order;
@@ -123,6 +124,7 @@ void meet(struct meeting &m, int count)
 
 struct barrier &barrier_at(uint32_t address)
 {
+    emulated_shared(address, 8);
     const auto at = barriers.find(address);
     if (at == barriers.end())
         emulated_failure("no barrier was initialised at", address);
@@ -229,6 +231,7 @@ void run_cluster(std::vector<std::unique_ptr<struct fiber>> &fibers)
                 if (at < fibers.size() && fibers[at]->live) {
                     resume(*fibers[at]);
                     live -= !fibers[at]->live;
+                    fibers[at]->block->live -= !fibers[at]->live;
                 }
             }
             do_some();
@@ -279,6 +282,8 @@ uint8_t *emulated_shared(uint32_t address, uint32_t bytes)
     const uint32_t rank = address >> 20, offset = address & 0xfffff;
     if (rank >= blocks.size() || offset + bytes > shared_bytes)
         emulated_failure("no such shared address: block, offset", rank, offset);
+    if (blocks[rank]->live == 0)
+        emulated_failure("a block that has ended is reached: block, offset", rank, offset);
     return blocks[rank]->shared + offset;
 }
 
@@ -337,6 +342,7 @@ void emulated_run(const struct emulated_launch &launch, const std::function<void
             blocks.push_back(std::make_unique<struct block>());
             struct block &b = *blocks.back();
             b.rank = rank;
+            b.live = launch.threads;
             b.shared = (uint8_t *)aligned_alloc(1024, (shared_bytes / 1024 + 1) * 1024);
             memset(b.shared, 0xff, shared_bytes);
             b.warps.resize((size_t)(launch.threads + 31) / 32);
@@ -463,13 +469,31 @@ void bulk_store_commit(void)
 void emulated_bulk_store_wait(int pending)
 {
     std::vector<std::shared_ptr<int>> &groups = current->groups;
-    const auto unfinished = [&] {
-        groups.erase(std::remove_if(groups.begin(), groups.end(),
-                                    [](const std::shared_ptr<int> &g) { return *g == 0; }),
-                     groups.end());
-        return (int)groups.size();
-    };
-    while (unfinished() > pending)
+    for (; (int)groups.size() > pending; groups.erase(groups.begin()))
+        while (*groups.front())
+            emulated_yield();
+}
+
+static void copy_later(uint32_t destination, const void *source, uint32_t bytes, uint32_t size)
+{
+    const std::shared_ptr<int> unfinished = current->small_copies;
+    ++*unfinished;
+    emulated_later([=] {
+        uint8_t *const to = emulated_shared(destination, size);
+        memset(to, 0, size);
+        memcpy(to, source, bytes);
+        --*unfinished;
+    });
+}
+
+void copy_4(uint32_t destination, const void *source, uint32_t bytes)
+{
+    copy_later(destination, source, bytes, 4);
+}
+
+void copy_4_wait(void)
+{
+    while (*current->small_copies)
         emulated_yield();
 }
 
@@ -480,14 +504,7 @@ void copy_16(uint32_t destination, const void *source, uint32_t bytes)
 {
     if ((destination | (bytes ? (uintptr_t)source : 0)) & 15)
         emulated_failure("a copy of 16 bytes is not aligned");
-    const std::shared_ptr<int> unfinished = current->small_copies;
-    ++*unfinished;
-    emulated_later([=] {
-        uint8_t *const to = emulated_shared(destination, 16);
-        memset(to, 0, 16);
-        memcpy(to, source, bytes);
-        --*unfinished;
-    });
+    copy_later(destination, source, bytes, 16);
 }
 
 /* Once those copies are done, and then at a random time. */
@@ -525,6 +542,8 @@ void copy_wait_all(void)
     while (*current->small_copies > 0)
         emulated_yield();
 }
+
+int emulated_multiprocessors;
 
 /* ---- memory ------------------------------------------------------------------------------------
  */

@@ -8,8 +8,9 @@
  * device never showed are met, and a wait that is missing is found.
  *
  * Found too, with a line and exit status 3: deadlocks, more arrivals than a barrier counts, shared
- * addresses outside a block's memory, misaligned copies, lanes of a warpgroup that give different
- * operands. Device and shared memory begin as NaN. Not found: fences that are missing, and speed.
+ * addresses outside a block's memory or in that of one that has ended, misaligned copies, lanes of
+ * a warpgroup that give different operands. Device and shared memory begin as NaN. Not found:
+ * fences that are missing, and speed.
  *
  * Exponentials and reciprocals are the C library's: results differ from a device's by an ulp or
  * two. One cluster runs at a time, in one thread of the operating system. */

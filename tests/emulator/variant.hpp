@@ -20,6 +20,7 @@ static enum status emulate(const struct variant_ops *ops, const struct problem *
     float *d_x = NULL, *d_y = NULL, *d_weight = NULL, *d_conv_bias = NULL, *d_bias = NULL;
     char reason[256] = "";
     emulated_seed(seed);
+    emulated_multiprocessors = multiprocessors;
     if (!ops->supports(p, &properties, reason, sizeof reason))
         return error_set(error, STATUS_UNSUPPORTED, "%s", reason);
     CHECK(cudaMalloc(&d_x, x_count * sizeof *d_x));

@@ -93,4 +93,14 @@ static inline cudaError_t cudaLaunchKernelEx(const struct cudaLaunchConfig_t *co
     return cudaSuccess;
 }
 
+/* A multiprocessor holds one block. */
+extern int emulated_multiprocessors;
+template <class Kernel>
+static inline cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, Kernel,
+                                                         const struct cudaLaunchConfig_t *config)
+{
+    *clusters = emulated_multiprocessors / (int)config->gridDim.x;
+    return cudaSuccess;
+}
+
 #endif

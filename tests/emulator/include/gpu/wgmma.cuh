@@ -27,6 +27,9 @@ void bulk_store(void *destination, uint32_t source, uint32_t bytes);
 void bulk_store_commit(void);
 void emulated_bulk_store_wait(int pending);
 
+void copy_4(uint32_t destination, const void *source, uint32_t bytes);
+void copy_4_wait(void);
+
 static inline int lane_here(void)
 {
     return emulated_here().thread & 31;
@@ -58,6 +61,11 @@ static inline void shared_store(uint32_t to, const uint32_t (&v)[4])
 static inline uint32_t shared_load(uint32_t from)
 {
     return emulated_load<uint32_t>(from);
+}
+
+static inline float2 shared_load2(uint32_t from)
+{
+    return emulated_load<float2>(from);
 }
 
 static inline float4 shared_load4(uint32_t from)
@@ -232,6 +240,16 @@ static inline void cluster_store_async(uint32_t address, uint32_t v, uint32_t ba
 static inline void cluster_store_async(uint32_t address, float2 v, uint32_t barrier)
 {
     emulated_store_async(address, v, barrier);
+}
+
+static inline void cluster_copy(uint32_t address, uint32_t source, uint32_t bytes, uint32_t barrier)
+{
+    if ((address | source | bytes) & 15)
+        emulated_failure("a copy between blocks is not aligned");
+    emulated_later([=] {
+        memcpy(emulated_shared(address, bytes), emulated_shared(source, bytes), bytes);
+        emulated_complete(barrier, bytes);
+    });
 }
 
 static inline void cluster_store(uint32_t address, float2 v)
