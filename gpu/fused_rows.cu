@@ -2,31 +2,36 @@
  * of gpu-fused-fp16 (gpu/fused_fp16.cu), not a row of the variant table.
  *
  * Launch, home case: 66 clusters of two blocks, one a multiprocessor, of 640 threads; 96 registers,
- * none spilled; 232,232 bytes of shared memory (weights 131,072, rings 33,280, stages 52,224). Then
+ * none spilled; 230,944 bytes of shared memory (weights 131,072, ring 24,960, stages 67,712). Then
  * the repair kernel, launched early and returning at once.
  *
- * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.292 ms at the
+ * Home case: 139.6 GFLOP (141.8 with the patches off the edge), 1.225 GB; floor 0.288 ms at the
  * copy rate of the same run. H200, 2026-11-23, CUDA events, two rotating pairs of buffers:
  *
- *     0.424 ms (1.45 x floor, 329 TFLOP/s) back to back, kernelbench and normal data alike
- *     0.430 ms (1.47 x) among other kernels
- *     largest error against fp64 8.9e-7 on kernelbench data; 0.61 of the class's bound at most
- *     PyTorch in the same run: eager tf32 8.13, torch.compile max-autotune tf32 1.57 ms
+ *     0.398 ms (1.38 x floor, 351 TFLOP/s) in turn with PyTorch's kernels, 0.40 back to back
+ *     largest error against fp64 9.5e-7 on kernelbench data; 0.66 of the class's bound on
+ *     conditioned data, 0.86 at most in 3,167 verdicts
+ *     PyTorch in the same run: eager tf32 8.14, torch.compile max-autotune tf32 1.55 ms
  *
- * ncu, --clock-control none: 412 us at 1.72 GHz; issue slots 44 %, L1 63 %, L2 74 %, DRAM 64 %.
+ * All this at 9a8ee44e847d. There a pair of sigmoids of column 0 was of two tiles, so that bits
+ * depended on an image's place in the batch; what is here since is verified by the emulator alone.
  *
- * What bounds it: the way into the L2, and how unevenly it is used. With all but the copies to y it
- * takes 0.363 ms, with half of their bytes, in half as many copies or in as many, 0.374, with y in
- * a region that stays in the L2 0.415. Copies alone, 1 KB each from all multiprocessors, bring 4.0
- * TB/s, into the L2 as into memory, so that y takes 0.272 ms of it (half that rate where the source
- * is not a multiple of 32 bytes); here it is used for two thirds of the time. The storing warps'
- * own instructions don't show (0.359 without them). Of the 10,730 clocks that a stream takes for a
- * tile the copies add, by samples: 530 in which the fourth stage waits for the first to be stored,
- * 290 in the trade of sums, 340 in loads and stores of shared memory, 135 in turns.
+ * ncu, --clock-control none, home case, 9a8ee44e847d: 392 us at 1.74 GHz; DRAM 0.186 GB read (x is
+ * 0.134, the rest are sectors of left edges' pixels and the prefetches'), 1.08 GB written (y is
+ * 1.09); tensor pipe 39 %, special functions 49 %, issue slots 44 %, L1 63 %, L2 77 %, DRAM 67 %;
+ * bank conflicts of 2.6 M wavefronts in loads from shared memory, of 2.9 M in stores.
  *
- * And the start: 44,000 clocks go by before a first stage is full. The first rows of x and the
- * first left edge's pixels take 17,000 to arrive, wherever they are asked for; that edge takes
- * 7,000 more.
+ * What bounds it: the copies to y. Without them it takes 0.332 ms. Copies alone, 1 KB each from all
+ * multiprocessors, bring 4.0 TB/s where planes are whole lines of 128 bytes, 3.6 to 3.8 where they
+ * are not, as here: y takes 0.29 ms of it. Where their source lies in its 128 bytes doesn't matter
+ * (but it has to be a multiple of 32), nor do the storing warps' instructions. A tile takes 5,000
+ * clocks: the special-function unit is busy for 2,600 of them, the tensor cores for 2,050, shared
+ * memory for 3,000, the schedulers' issue slots for 2,300, the way to the L2 for 4,000.
+ *
+ * The rest, about 20,000 clocks each: the start, until a first stage is full (the first rows of x
+ * take 8,000 to arrive where the L2 is full of what an earlier kernel wrote, the first left edge
+ * 3,500), and the end, since blocks end between 368 and 402 us: mostly the same multiprocessors
+ * first, run after run.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
  *
@@ -98,8 +103,24 @@
  *     (0.346 instead of 0.359 where nothing is stored, 0.424 where it is); left edges by half the
  *     arithmetic, biases loaded ahead of the stores (0.422).
  *
- * Next: one copy for all lines of a residue by a tensor map (eight planes of y are a multiple of 16
- * bytes), which frees the storing warps; the start. */
+ *     0.440   streams take tiles in turn: one ring of three rows, a stage for every pair of
+ *             residues, carried floats in registers (0.30). Stages take 2,450 clocks instead of
+ *             4,440, but products wait 4,400 for x: pixels of left edges, which nobody asked of
+ *             L2, are on one scoreboard with the rows.
+ *     0.405   a row by one loading warp, two tiles' time for its loads; the pixels by copies of 4
+ *             bytes to shared memory (0.35). No wait for x is left.
+ *     0.395   a row to the other block by one copy, not a store for every pixel; a pair of sigmoids
+ *             in 4 instructions instead of 5; the first rows asked for at once (0.39).
+ *     0.397   a turn for every stage, entries freed by the first half of a product (0.38): 0.332
+ *             instead of 0.348 without the copies to y, and as before with them.
+ *
+ *     Not kept: stages that lie in 128 bytes as y does (0.418); a residue of every stage for each
+ *     storing warp (0.430); a stage freed when the next one's copies are ordered (0.399); row
+ *     phases one after the other (0.408); tiles done in order, for fewer barriers (no gain).
+ *
+ * Next: copies of whole lines of 128 bytes, for which up to 31 floats a channel have to be carried;
+ * runs that end together. A tensor map, one copy for eight lines, would leave no gap between them,
+ * so that a warp's stores to a stage would meet in half of the banks. */
 constexpr int kParts = 1;
 
 #include "gpu/fused_rows_host.cuh"

@@ -147,7 +147,8 @@ static __device__ __forceinline__ void arrive_all(uint32_t barrier, int rank)
 }
 
 /* The outputs in column 0, of tile m in row m of the edge's product, to the scratch, [tile][row
- * phase][residue][line]; by the warp that holds those rows. */
+ * phase][residue][line]; by the warp that holds those rows. Pairs of sigmoids are of one tile: or
+ * bits would depend on where its image lies in the batch, and a NaN would reach another image. */
 template <bool kPairs>
 static __device__ __forceinline__ void edge_keep(const float (&e)[kColumns / 4],
                                                  const float (&factor)[kRowPhases][2],
@@ -155,19 +156,22 @@ static __device__ __forceinline__ void edge_keep(const float (&e)[kColumns / 4],
 {
     const int lane = lane_here(), quad = lane & 3, tile = lane >> 2; /* and 8 more */
     float *to = edges + (tile * 2 + phase) * kBlockChannels + quad;
+    constexpr int kAfter = kRowPhases - 1; /* the row phase of a pair's second */
+    constexpr int kStep = 2 / kRowPhases;  /* channels of a pair */
 #pragma unroll
-    for (int j = 0; j < kBiasEach; j++) {
+    for (int j = 0; j < kBiasEach; j += kStep) {
         const float bias = sigmoid_bias[quad * kBiasPitch + j];
+        const float bias_after = sigmoid_bias[quad * kBiasPitch + j + kStep - 1];
+        const int k = 2 * j * kRowPhases;
 #pragma unroll
-        for (int r = 0; r < kRowPhases; r++) {
-            const int k = 2 * (j * kRowPhases + r);
+        for (int i = 0; i < 2; i++) {
             float a, b;
-            sigmoid_pair<kPairs>(a, b, fmaf(e[k], factor[r][0], bias),
-                                 fmaf(e[k + 1], factor[r][1], bias));
-            if (tile < kEdgeTiles)
-                to[r * kBlockChannels + 4 * j] = a;
-            if (tile + 8 < kEdgeTiles)
-                to[16 * kBlockChannels + r * kBlockChannels + 4 * j] = b;
+            sigmoid_pair<kPairs>(a, b, fmaf(e[k + i], factor[0][i], bias),
+                                 fmaf(e[k + 2 + i], factor[kAfter][i], bias_after));
+            if (tile + 8 * i < kEdgeTiles) {
+                to[16 * i * kBlockChannels + 4 * j] = a;
+                to[(16 * i + kAfter) * kBlockChannels + 4 * (j + kStep - 1)] = b;
+            }
         }
     }
 }
@@ -351,19 +355,20 @@ static __global__ void __launch_bounds__(kThreads, 1)
                 multiply_edge(d, args, weights, strip);
                 if (has_edges) {
                     float e[kColumns / 4], edge_factor[kRowPhases][2];
+                    bool in_range[2];
                     struct rows_trade trade;
                     trade.exchange = base + at_byte::exchange + warp * at_byte::kExchange;
                     trade.arrived = base + at_byte::edge_arrived + warp * 8;
                     trade.phase = t / kEdgeTiles / kStreams & 1;
                     trade.rank = rank;
                     arrive_others<kCluster>(ready, rank); /* their last sums are read */
-                    if (!edge_softmax<kCluster>(e, edge_factor, d, args, logit_bias, trade, ready,
-                                                t / kEdgeTiles / kStreams & 1)) {
-                        const int tile = lane_here() >> 2;
-                        if (tile < kEdgeTiles)
+                    edge_softmax<kCluster>(e, edge_factor, in_range, d, args, logit_bias, trade,
+                                           ready, t / kEdgeTiles / kStreams & 1);
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const int tile = (lane_here() >> 2) + 8 * i;
+                        if (!in_range[i] && tile < min(kEdgeTiles, tiles - t))
                             image_refuse(args, first + t + tile);
-                        if (tile + 8 < kEdgeTiles)
-                            image_refuse(args, first + t + tile + 8);
                     }
                     edge_keep<kPairs>(e, edge_factor, sigmoid_bias,
                                       edges + t % (2 * kEdgeTiles) * kEdge, phase);

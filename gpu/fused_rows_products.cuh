@@ -271,14 +271,14 @@ softmax(float (&d)[kColumns / 2], float (&factor)[kRowPhases][4], const struct r
 /* The same of a left edge, whose patches have one output of a row phase each, of column phase 1: of
  * d's rows g and g + 8 e[2j] and e[2j + 1]. */
 template <int kCluster>
-static __device__ __forceinline__ bool
-edge_softmax(float (&e)[kColumns / 4], float (&factor)[kRowPhases][2],
+static __device__ __forceinline__ void
+edge_softmax(float (&e)[kColumns / 4], float (&factor)[kRowPhases][2], bool (&in_range)[2],
              const float (&d)[kColumns / 2], const struct rows_args &args, const float *logit_bias,
              const struct rows_trade &trade, uint32_t ready, uint32_t parity)
 {
     const int lane = lane_here(), tile = lane >> 2;
     const bool turned = lane & 1;
-    bool in_range = true;
+    in_range[0] = in_range[1] = true;
 #pragma unroll
     for (int k = 0; k < kColumns / 4; k++) /* of no tile: nothing that could spread */
         e[k] = tile + k % 2 * 8 >= kEdgeTiles ? 0.0f : turned ? d[2 * k] : d[2 * k + 1];
@@ -297,9 +297,8 @@ edge_softmax(float (&e)[kColumns / 4], float (&factor)[kRowPhases][2],
     for (int r = 0; r < kRowPhases; r++)
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            in_range &= sum_to_factor(factor[r][i],
-                                      tile + 8 * i < kEdgeTiles ? both[r][2 * i] : 1.0f, args);
-    return in_range;
+            in_range[i] &= sum_to_factor(factor[r][i],
+                                         tile + 8 * i < kEdgeTiles ? both[r][2 * i] : 1.0f, args);
 }
 
 /* The biases of the lane's channels of a residue, loaded where this stands. */
