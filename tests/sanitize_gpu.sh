@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The four tools of compute-sanitizer, side by side, over two small odd problems: the first takes
-# clusters of two blocks. usage: sanitize_gpu.sh IMPL,...
+# The four tools of compute-sanitizer, side by side, over three small odd problems: the first takes
+# clusters of two and four blocks, the last is too narrow for rows. usage: sanitize_gpu.sh IMPL,...
 #
 # ASSAY is the program (default build/assay). racecheck orders only threads that arrive at a barrier
 # themselves: it gets ASSAY_RACECHECK, from make RACECHECK=1 (default build/racecheck/assay where it
@@ -15,7 +15,7 @@ for tool in memcheck racecheck initcheck synccheck; do
     [ $tool = racecheck ] && program=$racecheck || program=$ASSAY
     timeout 240 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
         "$program" verify --threads 1 --impl "$impls" mb1ic64ih3iw64oc128kh4sh2ph1oph1 \
-        mb2ic5ih3iw57oc20kh4sh2ph1 &
+        mb2ic5ih3iw57oc20kh4sh2ph1 mb2ic5ih3iw20oc20kh4sh2ph1 &
     tools+=("$!:$tool")
 done
 failed=0
