@@ -71,6 +71,7 @@ struct fiber {
     std::shared_ptr<int> copies = std::make_shared<int>(0); /* of the current group, unfinished */
     std::vector<std::shared_ptr<int>> groups;               /* committed */
     std::shared_ptr<int> small_copies = std::make_shared<int>(0); /* of 4 or 16 bytes, unfinished */
+    std::vector<std::function<void()>> held;                      /* of them, until a wait */
 };
 
 std::mt19937 order;
@@ -474,25 +475,33 @@ void emulated_bulk_store_wait(int pending)
             emulated_yield();
 }
 
-static void copy_later(uint32_t destination, const void *source, uint32_t bytes, uint32_t size)
+static std::function<void()> small_copy(uint32_t destination, const void *source, uint32_t bytes,
+                                        uint32_t size)
 {
     const std::shared_ptr<int> unfinished = current->small_copies;
     ++*unfinished;
-    emulated_later([=] {
+    return [=] {
         uint8_t *const to = emulated_shared(destination, size);
         memset(to, 0, size);
         memcpy(to, source, bytes);
         --*unfinished;
-    });
+    };
 }
 
+/* Half of them come when they are waited for, however late that is. */
 void copy_4(uint32_t destination, const void *source, uint32_t bytes)
 {
-    copy_later(destination, source, bytes, 4);
+    if (emulated_chance())
+        current->held.push_back(small_copy(destination, source, bytes, 4));
+    else
+        emulated_later(small_copy(destination, source, bytes, 4));
 }
 
 void copy_4_wait(void)
 {
+    for (auto &copy : current->held)
+        emulated_later(std::move(copy));
+    current->held.clear();
     while (*current->small_copies)
         emulated_yield();
 }
@@ -504,7 +513,7 @@ void copy_16(uint32_t destination, const void *source, uint32_t bytes)
 {
     if ((destination | (bytes ? (uintptr_t)source : 0)) & 15)
         emulated_failure("a copy of 16 bytes is not aligned");
-    copy_later(destination, source, bytes, 16);
+    emulated_later(small_copy(destination, source, bytes, 16));
 }
 
 /* Once those copies are done, and then at a random time. */
