@@ -25,12 +25,13 @@
  * multiprocessors, bring 4.0 TB/s where planes are whole lines of 128 bytes, 3.6 to 3.8 where they
  * are not, as here: y takes 0.29 ms of it. Where their source lies in its 128 bytes doesn't matter
  * (but it has to be a multiple of 32), nor do the storing warps' instructions. A tile takes 5,000
- * clocks: the special-function unit is busy for 2,600 of them, the tensor cores for 2,050, shared
- * memory for 3,000, the schedulers' issue slots for 2,300, the way to the L2 for 4,000.
+ * clocks; by counters the special-function unit is busy for 2,600 of them, the tensor cores for
+ * 2,050, shared memory for 3,000, the schedulers' issue slots for 2,300, and by the rate of copies
+ * alone the way to the L2 for 4,000.
  *
  * The rest, about 20,000 clocks each: the start, until a first stage is full (the first rows of x
  * take 8,000 to arrive where the L2 is full of what an earlier kernel wrote, the first left edge
- * 3,500), and the end, since blocks end between 368 and 402 us: mostly the same multiprocessors
+ * 3,500), and the end: traced, blocks end between 366 and 390 us, mostly the same multiprocessors
  * first, run after run.
  *
  * Rungs, home case, measured ms (predicted), and what was learned:
@@ -104,14 +105,14 @@
  *     arithmetic, biases loaded ahead of the stores (0.422).
  *
  *     0.440   streams take tiles in turn: one ring of three rows, a stage for every pair of
- *             residues, carried floats in registers (0.30). Stages take 2,450 clocks instead of
+ *             residues, carried floats in registers. Stages take 2,450 clocks instead of
  *             4,440, but products wait 4,400 for x: pixels of left edges, which nobody asked of
  *             L2, are on one scoreboard with the rows.
  *     0.405   a row by one loading warp, two tiles' time for its loads; the pixels by copies of 4
  *             bytes to shared memory (0.35). No wait for x is left.
  *     0.395   a row to the other block by one copy, not a store for every pixel; a pair of sigmoids
- *             in 4 instructions instead of 5; the first rows asked for at once (0.39).
- *     0.397   a turn for every stage, entries freed by the first half of a product (0.38): 0.332
+ *             in 4 instructions instead of 5; the first rows asked for at once (0.397).
+ *     0.397   a turn for every stage, entries freed by the first half of a product (0.375): 0.332
  *             instead of 0.348 without the copies to y, and as before with them.
  *
  *     Not kept: stages that lie in 128 bytes as y does (0.418); a residue of every stage for each

@@ -90,22 +90,13 @@ static rows_kernel_pointer kernel_of(int cluster, bool pairs)
  */
 static cudaError_t clusters_at_once(int *clusters, rows_kernel_pointer kernel, int cluster)
 {
-    cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attribute;
+    const cudaLaunchConfig_t config =
+        cluster_config(cluster, cluster, kThreads, rows_layout::total, &attribute);
     const cudaError_t status = cudaFuncSetAttribute(
         kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)rows_layout::total);
-    if (status != cudaSuccess)
-        return status;
-    config.gridDim = dim3(cluster);
-    config.blockDim = dim3(kThreads);
-    config.dynamicSmemBytes = rows_layout::total;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+    return status == cudaSuccess ? cudaOccupancyMaxActiveClusters(clusters, kernel, &config)
+                                 : status;
 }
 
 struct rows_state {

@@ -5,6 +5,7 @@
 #ifndef ASSAY_GPU_FUSED_ROWS_MOVER_CUH
 #define ASSAY_GPU_FUSED_ROWS_MOVER_CUH
 
+#include "gpu/async_copy.cuh"
 #include "gpu/fused_rows_args.cuh"
 #include "gpu/wgmma.cuh"
 
@@ -403,7 +404,7 @@ static __device__ __forceinline__ void rows_load(const struct rows_args &args,
         warp_arrive<kCluster>(base.here + full, row_send(base, channel, to, full));
         if (edge_wanted(args, entry, at.tiles)) {
             uint32_t bytes = 0;
-            copy_4_wait();
+            copy_wait_all();
             if (slot == 2) {
                 bytes += edge_carry(strip, base);
                 bytes += edge_store(edge_place(base, 2), args.x_scale, strip, 1, base);
@@ -558,9 +559,8 @@ stage_store(const struct rows_args &args, const struct rows_store_tile &tile,
     barrier_arrive_warp(base + at_byte::stored + 8 * stage);
 }
 
-/* A storing warp's life: every other stage, tile by tile. A function of its own,
- * for the compiler runs out of registers when it allocates it with the rest; and it is these two
- * warps' instructions, one after the other, that bound the kernel. */
+/* A storing warp's life: every other stage, tile by tile. A function of its own, for the compiler
+ * runs out of registers when it allocates it with the rest. */
 static __device__ __noinline__ void rows_store(const struct rows_args &kernel_args,
                                                const struct rows_mover &mover)
 {

@@ -17,23 +17,31 @@ static cudaError_t launch_blocks(void (*kernel)(Parameters...), int blocks, int 
     return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-/* A grid of clusters of `cluster` blocks. */
+/* A grid of clusters of `cluster` blocks; the configuration refers to `attribute`. */
+static inline cudaLaunchConfig_t cluster_config(int cluster, int blocks, int threads,
+                                                uint32_t shared_bytes,
+                                                cudaLaunchAttribute *attribute)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
+    attribute->id = cudaLaunchAttributeClusterDimension;
+    attribute->val.clusterDim.x = cluster;
+    attribute->val.clusterDim.y = 1;
+    attribute->val.clusterDim.z = 1;
+    config.attrs = attribute;
+    config.numAttrs = 1;
+    return config;
+}
+
 template <class Args>
 static cudaError_t launch_clusters(void (*kernel)(const Args), int cluster, int blocks, int threads,
                                    uint32_t shared_bytes, cudaStream_t stream, const Args &args)
 {
-    cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attribute;
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = shared_bytes;
+    cudaLaunchConfig_t config = cluster_config(cluster, blocks, threads, shared_bytes, &attribute);
     config.stream = stream;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
     return cudaLaunchKernelEx(&config, kernel, args);
 }
 

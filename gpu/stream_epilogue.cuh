@@ -9,9 +9,9 @@
 #ifndef ASSAY_GPU_STREAM_EPILOGUE_CUH
 #define ASSAY_GPU_STREAM_EPILOGUE_CUH
 
+#include "gpu/async_copy.cuh"
 #include "gpu/epilogue_math.cuh"
 #include "gpu/stream_args.cuh"
-#include "gpu/stream_copy.cuh"
 #include "gpu/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

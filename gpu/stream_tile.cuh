@@ -38,9 +38,9 @@
 #ifndef ASSAY_GPU_STREAM_TILE_CUH
 #define ASSAY_GPU_STREAM_TILE_CUH
 
+#include "gpu/async_copy.cuh"
 #include "gpu/stream_args.cuh"
 #include "gpu/stream_convert.cuh"
-#include "gpu/stream_copy.cuh"
 #include "gpu/stream_epilogue.cuh"
 #include "gpu/wgmma.cuh"
 

@@ -371,21 +371,6 @@ static __device__ __forceinline__ void bulk_store_wait_read(void)
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
-/* 4 bytes from device to shared memory, or none of them and zeros; the thread that gave the order
- * can read them after copy_4_wait(), which waits for all it gave. */
-static __device__ __forceinline__ void copy_4(uint32_t destination, const void *source,
-                                              uint32_t bytes)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(destination), "l"(source),
-                 "r"(bytes)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void copy_4_wait(void)
-{
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
 /* ---- clusters -------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ uint32_t cluster_rank(void)

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include "gpu/async_copy.cuh"
 #include "gpu/wgmma.cuh"
 
 namespace
@@ -475,6 +476,9 @@ void emulated_bulk_store_wait(int pending)
             emulated_yield();
 }
 
+/* ---- gpu/async_copy.cuh ----------------------------------------------------------------------
+ */
+
 static std::function<void()> small_copy(uint32_t destination, const void *source, uint32_t bytes,
                                         uint32_t size)
 {
@@ -496,18 +500,6 @@ void copy_4(uint32_t destination, const void *source, uint32_t bytes)
     else
         emulated_later(small_copy(destination, source, bytes, 4));
 }
-
-void copy_4_wait(void)
-{
-    for (auto &copy : current->held)
-        emulated_later(std::move(copy));
-    current->held.clear();
-    while (*current->small_copies)
-        emulated_yield();
-}
-
-/* ---- gpu/stream_copy.cuh ----------------------------------------------------------------------
- */
 
 void copy_16(uint32_t destination, const void *source, uint32_t bytes)
 {
@@ -548,6 +540,9 @@ void copy_arrive(uint32_t barrier)
 
 void copy_wait_all(void)
 {
+    for (auto &copy : current->held)
+        emulated_later(std::move(copy));
+    current->held.clear();
     while (*current->small_copies > 0)
         emulated_yield();
 }

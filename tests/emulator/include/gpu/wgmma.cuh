@@ -27,9 +27,6 @@ void bulk_store(void *destination, uint32_t source, uint32_t bytes);
 void bulk_store_commit(void);
 void emulated_bulk_store_wait(int pending);
 
-void copy_4(uint32_t destination, const void *source, uint32_t bytes);
-void copy_4_wait(void);
-
 static inline int lane_here(void)
 {
     return emulated_here().thread & 31;
