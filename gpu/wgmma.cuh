@@ -77,14 +77,7 @@ static __device__ __forceinline__ float4 shared_load4(uint32_t from)
     return v;
 }
 
-/* Loads of what no one writes meanwhile, issued where they stand. */
-static __device__ __forceinline__ float global_load(const float *from)
-{
-    float v;
-    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(v) : "l"(from));
-    return v;
-}
-
+/* A load of what no one writes meanwhile, issued where it stands. */
 static __device__ __forceinline__ float4 global_load4(const float *from)
 {
     float4 v;
@@ -409,15 +402,6 @@ static __device__ __forceinline__ void cluster_arrive_warp(uint32_t barrier)
 }
 
 /* To an address from cluster_map(); counts towards a barrier of the same block. */
-static __device__ __forceinline__ void cluster_store_async(uint32_t address, const uint32_t (&v)[4],
-                                                           uint32_t barrier)
-{
-    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], "
-                 "{%1, %2, %3, %4}, [%5];" ::"r"(address),
-                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(barrier)
-                 : "memory");
-}
-
 static __device__ __forceinline__ void cluster_store_async(uint32_t address, uint32_t v,
                                                            uint32_t barrier)
 {

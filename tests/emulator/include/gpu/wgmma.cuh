@@ -70,11 +70,6 @@ static inline float4 shared_load4(uint32_t from)
     return emulated_load<float4>(from);
 }
 
-static inline float global_load(const float *from)
-{
-    return *from;
-}
-
 static inline float4 global_load4(const float *from)
 {
     if ((uintptr_t)from & 15)
@@ -222,11 +217,6 @@ static inline void emulated_store_async(uint32_t address, T v, uint32_t barrier)
         memcpy(emulated_shared(address, sizeof v), &v, sizeof v);
         emulated_complete(barrier, sizeof v);
     });
-}
-
-static inline void cluster_store_async(uint32_t address, const uint32_t (&v)[4], uint32_t barrier)
-{
-    emulated_store_async(address, uint4{v[0], v[1], v[2], v[3]}, barrier);
 }
 
 static inline void cluster_store_async(uint32_t address, uint32_t v, uint32_t barrier)
