@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +113,41 @@ static void append_name(char *path, size_t size, const char *name, size_t most)
     path[n] = 0;
 }
 
+/* The k-th name for it. */
+static void name_capsule(char *path, size_t size, const char *folder, const char *implementation,
+                         const char *name, int k)
+{
+    snprintf(path, size, "%.400s/capsule-", folder);
+    append_name(path, size, implementation, 60);
+    append_name(path, size, "-", 1);
+    append_name(path, size, name, 120);
+    const size_t n = strlen(path);
+    snprintf(path + n, size - n, k > 1 ? "-%d.h5" : ".h5", k);
+}
+
+/* Whether a file is there that isn't an earlier capsule of the same implementation and case: names
+ * are cut, and of a path they hold the file's name alone. */
+static bool is_anothers(const char *path, const char *record)
+{
+    char text[CAPSULE_RECORD_SIZE];
+    struct case_file *file;
+    struct error ignored;
+    if (access(path, F_OK) != 0)
+        return false;
+    if (case_file_open(&file, path, &ignored) != STATUS_OK)
+        return true;
+    const bool read = case_file_read_record(file, text, sizeof text, &ignored) == STATUS_OK;
+    case_file_free(file);
+    json_t *its = read ? json_loads(text, 0, NULL) : NULL, *ours = json_loads(record, 0, NULL);
+    bool same = its && ours;
+    for (const char *const *key = (const char *const[]){"implementation", "case", NULL}; *key;
+         key++)
+        same = same && json_equal(json_object_get(its, *key), json_object_get(ours, *key));
+    json_decref(its);
+    json_decref(ours);
+    return !same;
+}
+
 static struct case_provenance provenance_of_case(const struct case_source *source)
 {
     struct case_provenance from = {.has_seed = !source->file, .seed = source->seed};
@@ -151,11 +187,8 @@ enum status capsule_write(const char *folder, const struct case_source *source,
         return error_set(error, STATUS_ENVIRONMENT, "cannot make the folder '%.300s': %s", folder,
                          strerror(errno));
     choose_images(&t->arena->problem, t, &first, &kept.batch);
-    snprintf(path, path_size, "%.400s/capsule-", folder);
-    append_name(path, path_size, t->implementation, 60);
-    append_name(path, path_size, "-", 1);
-    append_name(path, path_size, source->name, 120);
-    snprintf(path + strlen(path), path_size - strlen(path), ".h5");
+    for (int k = 1; k == 1 || is_anothers(path, record); k++)
+        name_capsule(path, path_size, folder, t->implementation, source->name, k);
     enum status status = case_writer_create(&writer, path, &kept, &from, CASE_EXPECTED_F64, error);
     if (status == STATUS_OK)
         status = case_writer_capsule(writer, record, first, error);

@@ -23,7 +23,9 @@
 enum status capsule_check(const char *folder, struct error *error);
 
 /* Writes `folder`/capsule-IMPLEMENTATION-CASE.h5, making the folder where it is not there, and puts
- * the path into `path`. `record` is a JSON object. Visits only: trial->arena is read. */
+ * the path into `path`. An earlier capsule of both is replaced; any other file of that name stays,
+ * and the capsule is called ...-2.h5 and so on. `record` is a JSON object. Visits only:
+ * trial->arena is read. */
 enum status capsule_write(const char *folder, const struct case_source *source,
                           const struct trial *trial, const char *record, char *path,
                           size_t path_size, struct error *error);

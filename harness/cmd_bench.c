@@ -51,10 +51,13 @@ static void print_times(const struct case_source *source, const struct trial *t)
         printf("  %.0f %% of gemm's rate",
                100.0 * flops / median.median * 1e-9 / m->ceiling_gflops);
     printf("\n");
-    if (m->conv_s > 0.0)
+    if (m->conv_s > 0.0) {
+        const double conv_s = measurement_stage(m->samples_s, m->count, m->conv_s);
         printf("    convolution %.4f ms (%.0f %% of gemm's rate), epilogue %.4f ms, %d thread%s\n",
-               m->conv_s * 1e3, 100.0 * flops / m->conv_s * 1e-9 / m->ceiling_gflops,
-               m->epilogue_s * 1e3, m->threads, m->threads == 1 ? "" : "s");
+               conv_s * 1e3, 100.0 * flops / conv_s * 1e-9 / m->ceiling_gflops,
+               measurement_stage(m->samples_s, m->count, m->epilogue_s) * 1e3, m->threads,
+               m->threads == 1 ? "" : "s");
+    }
     if (m->note[0])
         printf("    %s\n", m->note);
     if (m->throttle[0])

@@ -6,11 +6,31 @@
 #include "harness/command.h"
 #include "harness/options.h"
 #include "harness/record.h"
+#include "harness/run_list.h"
 
 static const char *text_of(const json_t *record, const char *key)
 {
     const char *text = json_string_value(json_object_get(record, key));
     return text ? text : "";
+}
+
+/* The options that the failure was found with, of those that a verdict may hang on: at most as many
+ * words as there are in two for each. Cuts `text`. */
+static int add_options(char **words, char *text)
+{
+    static const char *const known[] = {"--threads", "--repeat", "--memory", "--timeout"};
+    int count = 0;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char *word = strstr(text, known[i]);
+        if (word && word[strlen(known[i])] == ' ') {
+            words[count++] = word;
+            words[count++] = word + strlen(known[i]) + 1;
+        }
+    }
+    for (char *p = text; *p; p++)
+        if (*p == ' ')
+            *p = 0;
+    return count;
 }
 
 /* What the capsule says of its failure. */
@@ -37,7 +57,8 @@ int cmd_replay(int argc, char **argv)
     const struct option_set set = {
         "replay", "[options] FILE",
         "Runs a failure capsule (verify --capsule) again: the same implementation on the same\n"
-        "data under the same rule, beside what the capsule says of its failure.\n"
+        "data under the same rule, with the same --threads, --repeat, --memory and --timeout,\n"
+        "beside what the capsule says of its failure.\n"
         "Exit status: 0 it passes now, 1 it fails, 2 bad request or input, 3 the environment "
         "failed.",
         options, sizeof options / sizeof *options};
@@ -68,7 +89,7 @@ int cmd_replay(int argc, char **argv)
     }
     const char *name = implementation ? implementation : text_of(record, "implementation");
     const bool foreign = strncmp(name, "plugin:", 7) == 0 || strncmp(name, "exec:", 5) == 0;
-    char *again[10];
+    char *again[18], changed[RUN_CHANGED_SIZE];
     int count = 0;
     again[count++] = (char *)"--impl";
     again[count++] = (char *)(uintptr_t)name;
@@ -80,6 +101,8 @@ int cmd_replay(int argc, char **argv)
         again[count++] = (char *)"--class";
         again[count++] = (char *)(uintptr_t)text_of(record, "class");
     }
+    snprintf(changed, sizeof changed, "%s", text_of(record, "options"));
+    count += add_options(again + count, changed);
     if (json)
         again[count++] = (char *)"--json";
     else

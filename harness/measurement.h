@@ -26,7 +26,8 @@ struct measurement {
                          implementations of the run; 0: in one go */
     int64_t rotation; /* the last sample's x is the case's, rotated (arena_rotate_input) */
     double prepare_s; /* packing weights and the like */
-    double conv_s, epilogue_s; /* where a CPU run's time went; 0: not known */
+    double conv_s, epilogue_s; /* where a CPU run's time went, mean of the samples (see
+                                  measurement_stage); 0: not known */
     double h2d_s, d2h_s;       /* copies of the host's tensors, GPU only */
 
     /* Ceilings of the same run; 0: not measured. */

@@ -35,6 +35,11 @@ static json_t *measured(double value)
     return value > 0.0 ? record_number(value) : json_null();
 }
 
+static json_t *stage(const struct measurement *m, double mean_s)
+{
+    return measured(measurement_stage(m->samples_s, m->count, mean_s));
+}
+
 static void set_worst(json_t *o, const struct trial *t)
 {
     const struct element *e = &t->report.worst;
@@ -94,8 +99,9 @@ static void set_sensitivity(json_t *o, const struct trial *t)
 json_t *record_verdict(const struct record_context *context, const struct case_source *source,
                        const struct trial *t)
 {
-    char line[2048];
+    char line[2048], changed[RUN_CHANGED_SIZE];
     json_t *o = json_object();
+    run_changed_options(&context->list->arguments, false, changed, sizeof changed);
     run_reproduce(context->list, source, t, "verify", line, sizeof line);
     set_subject(o, source, t);
     set_errors(o, t);
@@ -109,6 +115,7 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
                             : json_null());
     json_object_set_new(o, "looks_like", record_text(t->looks_like));
     json_object_set_new(o, "tolerance", record_text(context->list->arguments.tolerance));
+    json_object_set_new(o, "options", json_string(changed));
     set_sensitivity(o, t);
     json_object_set_new(o, "claim_kept",
                         t->compared ? json_boolean(!t->claim_broken) : json_null());
@@ -223,8 +230,8 @@ json_t *record_bench(const struct record_context *context, const struct case_sou
                         timed && m->ceiling_gflops > 0.0
                             ? record_number(flops / median.median * 1e-9 / m->ceiling_gflops)
                             : json_null());
-    json_object_set_new(o, "conv_s", measured(m->conv_s));
-    json_object_set_new(o, "epilogue_s", measured(m->epilogue_s));
+    json_object_set_new(o, "conv_s", stage(m, m->conv_s));
+    json_object_set_new(o, "epilogue_s", stage(m, m->epilogue_s));
     json_object_set_new(o, "prepare_s", measured(m->prepare_s));
     json_object_set_new(o, "threads", json_integer(m->threads));
     json_object_set_new(o, "ceiling_copy_gbytes_per_s", measured(m->ceiling_copy_gbytes_per_s));

@@ -288,15 +288,14 @@ static void quote(const char *word, char *out, size_t size)
     out[n] = 0;
 }
 
-/* The options that a trial may end otherwise without, where they are not the default. */
-static void changed_options(const struct run_arguments *a, char *text, size_t size)
+void run_changed_options(const struct run_arguments *a, bool device, char *text, size_t size)
 {
     const struct run_arguments usual = run_arguments_default();
     const struct {
         const char *name;
         double value, usual;
     } options[] = {{"threads", (double)a->threads, (double)usual.threads},
-                   {"device", (double)a->device, (double)usual.device},
+                   {"device", (double)(device ? a->device : usual.device), (double)usual.device},
                    {"repeat", (double)a->repeat, (double)usual.repeat},
                    {"memory", a->memory_gb, usual.memory_gb},
                    {"timeout", a->timeout_s, usual.timeout_s}};
@@ -312,10 +311,10 @@ void run_reproduce(const struct run_list *l, const struct case_source *source,
                    const struct trial *trial, const char *command, char *line, size_t size)
 {
     char implementation[IMPLEMENTATION_NAME_SIZE + 64], text[600], fill[96] = "", rule[128] = "";
-    char changed[192], options[600];
+    char changed[RUN_CHANGED_SIZE], options[600];
     quote(trial->implementation, implementation, sizeof implementation);
     quote(source->text, text, sizeof text);
-    changed_options(&l->arguments, changed, sizeof changed);
+    run_changed_options(&l->arguments, true, changed, sizeof changed);
     if (!source->complete)
         snprintf(fill, sizeof fill, " --fill %s --seed %llu", source->fill->name,
                  (unsigned long long)source->seed);

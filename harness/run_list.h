@@ -120,6 +120,12 @@ bool run_list_any_opens(const struct run_list *list);
 enum status run_list_walk(const struct run_list *list, const struct measurement_plan *plan,
                           run_visit visit, void *context, struct error *error);
 
+/* The options that a trial may end otherwise without, where they are not the default, as words with
+ * a space before each; --device only where `device`. size >= RUN_CHANGED_SIZE. */
+#define RUN_CHANGED_SIZE 192
+void run_changed_options(const struct run_arguments *arguments, bool device, char *text,
+                         size_t size);
+
 /* The one line that runs a trial again: `assay verify ...`, or `assay check ...`, whose
  * implementation is the output file. Holds every option that is not the default. */
 void run_reproduce(const struct run_list *list, const struct case_source *source,

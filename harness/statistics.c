@@ -193,6 +193,14 @@ const char *change_name(enum change change)
     return names[change];
 }
 
+double measurement_stage(const double *samples, int64_t n, double mean_s)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        sum += samples[i];
+    return sum > 0.0 ? mean_s * (double)n / sum * median_of(samples, n, 0.5).median : 0.0;
+}
+
 bool measurement_complete(const struct measurement_plan *plan, const double *samples, int64_t n,
                           double elapsed_s)
 {

@@ -63,6 +63,10 @@ const char *change_name(enum change change); /* "SAME", ... */
 /* The q-quantile (0 to 1) of n >= 1 values, interpolated. Sorts them. */
 double quantile(double *values, int64_t n, double q);
 
+/* A stage's seconds beside the median: its share of the samples' time, of the median. mean_s is the
+ * mean over the same n >= 1 samples. */
+double measurement_stage(const double *samples, int64_t n, double mean_s);
+
 /* True when the plan asks for no further sample; elapsed_s since the first. */
 bool measurement_complete(const struct measurement_plan *plan, const double *samples, int64_t n,
                           double elapsed_s);

@@ -36,6 +36,16 @@ static void test_median_of_known_samples_has_the_tabulated_ranks(void **state)
     assert_within(m.low, m.high, 0.0);
 }
 
+static void test_measurement_stages_fit_into_the_median(void **state)
+{
+    (void)state;
+    const double x[] = {4.0, 1.0, 1.0, 1.0, 13.0}; /* 3/4 of each one stage, 1/4 the other */
+    assert_within(measurement_stage(x, 5, 3.0), 0.75, 1e-15);
+    assert_within(measurement_stage(x, 5, 3.0) + measurement_stage(x, 5, 1.0),
+                  median_of(x, 5, 0.95).median, 1e-15);
+    assert_within(measurement_stage(x, 5, 0.0), 0.0, 0.0);
+}
+
 static void test_ratio_paired_of_too_few_pairs_says_nothing(void **state)
 {
     (void)state;
@@ -272,6 +282,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_median_of_known_samples_has_the_tabulated_ranks),
+        cmocka_unit_test(test_measurement_stages_fit_into_the_median),
         cmocka_unit_test(test_ratio_paired_of_too_few_pairs_says_nothing),
         cmocka_unit_test(test_ratio_paired_of_ten_pairs_has_the_tabulated_rank),
         cmocka_unit_test(test_ratio_unpaired_of_five_has_the_tabulated_rank),

@@ -140,6 +140,19 @@ check 'capsule: another implementation passes on it' status 0 "$ASSAY" replay --
 check 'capsule: is a case file' status 0 verify --impl cpu-direct "$wrong"
 check 'capsule: of a crash' status 1 "$ASSAY" replay "$t"/capsules/capsule-crash.so-mb2*.h5
 check 'capsule: of a crash, with the signal' has "$t/out" SIGSEGV
+check 'replay: what ran too long' status 1 "$ASSAY" verify --threads 1 --timeout 1 --repeat 3 \
+    --impl "exec:sleep 60 # {case} {output}" --capsule "$t/capsules" $case_
+SECONDS=0
+check 'replay: is not waited for any longer' status 1 "$ASSAY" replay --json "$t"/capsules/capsule-exec*.h5
+check 'replay: with the options of then' [ "$SECONDS" -lt 20 ]
+check 'replay: which it holds' has "$t/out" '"options":" --threads 1 --repeat 3 --timeout 1"'
+mkdir "$t/other" && cp "$t/wrong.so" "$t/other/"
+for again in first again; do
+    verify --impl "plugin:$t/wrong.so,plugin:$t/other/wrong.so" --capsule "$t/twins" $case_ >/dev/null
+    check "capsule: each of two files of one name leaves one, $again" [ "$(ls "$t/twins" | wc -l)" -eq 2 ]
+done
+check 'capsule: the second is the other' status 1 "$ASSAY" replay "$t"/twins/*-2.h5
+check 'capsule: by its path' has "$t/out" "plugin:$t/other/wrong.so"
 check 'replay: a case file is no capsule' status 2 "$ASSAY" replay data/golden/groups_2.h5
 check 'replay: takes one file' status 2 "$ASSAY" replay
 if python3 -c 'import h5py' 2>/dev/null; then
