@@ -31,6 +31,11 @@ static int64_t image_zero(const struct problem *p, int64_t n)
     return 0;
 }
 
+static int64_t image_after(const struct problem *p, int64_t n)
+{
+    return (n + 1) % p->batch;
+}
+
 static int64_t index_in_float(int64_t i)
 {
     return (int64_t)(float)i;
@@ -158,6 +163,16 @@ static void first_bias_for_all(struct mutant_tensors *t)
         t->bias[i] = t->bias[0];
 }
 
+static void exchange_biases(struct mutant_tensors *t)
+{
+    const int64_t n = t->problem->has_conv_bias ? t->problem->bias_count : 0;
+    for (int64_t i = 0; i < n; i++) { /* a bias of one element is the first channel's */
+        const float kept = t->bias[i];
+        t->bias[i] = t->conv_bias[i];
+        t->conv_bias[i] = kept;
+    }
+}
+
 /* Keeps `bits` bits of the significand, to nearest even; the exponent's range stays fp32's. */
 static float keep_bits(float v, int bits)
 {
@@ -214,9 +229,29 @@ static void padding_too_small(const struct mutant_view *v, double *z)
     shift_logits(v, z, -1, -1);
 }
 
-static void column_too_far(const struct mutant_view *v, double *z)
+static void padding_too_large(const struct mutant_view *v, double *z)
+{
+    shift_logits(v, z, 1, 1);
+}
+
+static void shift_left(const struct mutant_view *v, double *z)
 {
     shift_logits(v, z, 0, 1);
+}
+
+static void shift_right(const struct mutant_view *v, double *z)
+{
+    shift_logits(v, z, 0, -1);
+}
+
+static void shift_up(const struct mutant_view *v, double *z)
+{
+    shift_logits(v, z, 1, 0);
+}
+
+static void shift_down(const struct mutant_view *v, double *z)
+{
+    shift_logits(v, z, -1, 0);
 }
 
 /* The residues of each stride's outputs stand in reverse order. */
@@ -312,6 +347,12 @@ static void zero_all(const struct mutant_view *v, float *y)
     memset(y, 0, (size_t)(v->problem->out_channels * v->pixels) * sizeof *y);
 }
 
+static void scale_all(const struct mutant_view *v, float *y)
+{
+    for (int64_t i = 0; i < v->problem->out_channels * v->pixels; i++)
+        y[i] *= v->problem->scaling_factor;
+}
+
 static void unwrite_all(const struct mutant_view *v, float *y)
 {
     for (int64_t i = 0; i < v->problem->out_channels * v->pixels; i++)
@@ -338,6 +379,18 @@ static void round_output_to_bf16(const struct mutant_view *v, float *y)
 
 /* ---- where ------------------------------------------------------------------------------------
  */
+
+static bool in_last_row(const struct mutant_view *v, int64_t c, int64_t h, int64_t w)
+{
+    (void)c, (void)w;
+    return h == problem_output_h(v->problem) - 1;
+}
+
+static bool in_last_column(const struct mutant_view *v, int64_t c, int64_t h, int64_t w)
+{
+    (void)c, (void)h;
+    return w == problem_output_w(v->problem) - 1;
+}
 
 static bool in_last_tile(const struct mutant_view *v, int64_t c, int64_t h, int64_t w)
 {
@@ -386,9 +439,14 @@ const struct mutant mutant_table[] = {
     {"last-channel-dropped", "convolution", "the last input channel left out",
      .tensors = drop_last_channel},
     {"last-tap-dropped", "convolution", "the last kernel tap left out", .tensors = drop_last_tap},
-    {"padding-off-by-one", "convolution",
-     "a padding that is off by one (output shifted by a pixel)", .logits = padding_too_small},
-    {"column-shifted", "convolution", "outputs shifted by one column", .logits = column_too_far},
+    {"padding-too-small", "convolution",
+     "a padding that is one too small (output shifted by a pixel)", .logits = padding_too_small},
+    {"padding-too-large", "convolution",
+     "a padding that is one too large (output shifted by a pixel)", .logits = padding_too_large},
+    {"shifted-left", "convolution", "outputs shifted left by one column", .logits = shift_left},
+    {"shifted-right", "convolution", "outputs shifted right by one column", .logits = shift_right},
+    {"shifted-up", "convolution", "outputs shifted up by one row", .logits = shift_up},
+    {"shifted-down", "convolution", "outputs shifted down by one row", .logits = shift_down},
     {"phases-swapped", "convolution", "the phases of the stride in the wrong order",
      .logits = swap_phases},
     {"output-padding-zero", "convolution", "output_padding rows and columns set to zero",
@@ -399,6 +457,7 @@ const struct mutant mutant_table[] = {
      .tensors = zero_conv_bias},
     {"conv-bias-shifted", "conv_bias", "conv_bias of the neighbouring channel",
      .tensors = shift_conv_bias},
+    {"biases-exchanged", "conv_bias", "conv_bias and bias exchanged", .tensors = exchange_biases},
     {"softmax-flat", "softmax", "softmax replaced by 1 / channels", true, false,
      .form = {.axis = SOFTMAX_NONE}},
     {"softmax-over-rows", "softmax", "softmax over the rows", .form = {.axis = SOFTMAX_ROWS}},
@@ -416,14 +475,21 @@ const struct mutant mutant_table[] = {
     {"scale-dropped", "scale", "scaling_factor left out", true, false, .form = {.no_scale = true}},
     {"scale-before-bias", "scale", "scaling_factor applied before the bias",
      .form = {.scale_first = true}},
+    {"scale-after-sigmoid", "scale", "scaling_factor applied after the sigmoid",
+     .form = {.no_scale = true}, .finish = scale_all},
     {"sigmoid-dropped", "sigmoid", "the sigmoid left out", true, false,
      .form = {.sigmoid = identity}},
     {"sigmoid-hard", "sigmoid", "a piecewise linear sigmoid", .form = {.sigmoid = hard_sigmoid}},
     {"image-0-for-all", "index", "every image computed from image 0", .image = image_zero},
+    {"image-after", "index", "every image computed from the one after it", .image = image_after},
     {"index-in-float", "index", "indices of x held in fp32 (wrong beyond 2^24)",
      .index = index_in_float},
     {"index-in-int32", "index", "indices of y held in 32 bits (wrong beyond 2^31)",
      .finish = unwrite_all, .where = beyond_int32},
+    {"last-row-unwritten", "memory", "the last row not written", .finish = unwrite_all,
+     .where = in_last_row},
+    {"last-column-unwritten", "memory", "the last column not written", .finish = unwrite_all,
+     .where = in_last_column},
     {"last-tile-unwritten", "memory", "the last tile of 16 pixels not written",
      .finish = unwrite_all, .where = in_last_tile},
     {"one-stale", "memory", "one element of another pixel", .finish = stale_at_one},
