@@ -125,8 +125,8 @@ static void name_capsule(char *path, size_t size, const char *folder, const char
     snprintf(path + n, size - n, k > 1 ? "-%d.h5" : ".h5", k);
 }
 
-/* Whether a file is there that isn't an earlier capsule of the same implementation and case: names
- * are cut, and of a path they hold the file's name alone. */
+/* Whether a file is there that isn't an earlier capsule of the same trial: names are cut, hold of a
+ * path the file's name alone, and nothing of fill, seed or rule. */
 static bool is_anothers(const char *path, const char *record)
 {
     char text[CAPSULE_RECORD_SIZE];
@@ -139,10 +139,8 @@ static bool is_anothers(const char *path, const char *record)
     const bool read = case_file_read_record(file, text, sizeof text, &ignored) == STATUS_OK;
     case_file_free(file);
     json_t *its = read ? json_loads(text, 0, NULL) : NULL, *ours = json_loads(record, 0, NULL);
-    bool same = its && ours;
-    for (const char *const *key = (const char *const[]){"implementation", "case", NULL}; *key;
-         key++)
-        same = same && json_equal(json_object_get(its, *key), json_object_get(ours, *key));
+    const json_t *line = json_object_get(ours, "reproduce");
+    const bool same = its && line && json_equal(json_object_get(its, "reproduce"), line);
     json_decref(its);
     json_decref(ours);
     return !same;

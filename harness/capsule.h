@@ -23,7 +23,7 @@
 enum status capsule_check(const char *folder, struct error *error);
 
 /* Writes `folder`/capsule-IMPLEMENTATION-CASE.h5, making the folder where it is not there, and puts
- * the path into `path`. An earlier capsule of both is replaced; any other file of that name stays,
+ * the path into `path`. An earlier capsule of the same trial is replaced; any other file stays,
  * and the capsule is called ...-2.h5 and so on. `record` is a JSON object. Visits only:
  * trial->arena is read. */
 enum status capsule_write(const char *folder, const struct case_source *source,

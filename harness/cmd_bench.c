@@ -58,6 +58,7 @@ static void print_times(const struct case_source *source, const struct trial *t)
                measurement_stage(m->samples_s, m->count, m->epilogue_s) * 1e3, m->threads,
                m->threads == 1 ? "" : "s");
     }
+    tally_print_repeats(t);
     if (m->note[0])
         printf("    %s\n", m->note);
     if (m->throttle[0])

@@ -43,9 +43,7 @@ static void print_verdict(const struct verify_context *v, const struct case_sour
                t->report.without_convolution <= 1.0 ? "convolution" : "softmax",
                t->report.without_convolution <= 1.0 ? t->report.without_convolution
                                                     : t->report.without_softmax);
-    if (t->differing_images > 0)
-        printf("    not reproducible: %lld image%s between runs of the same input\n",
-               (long long)t->differing_images, t->differing_images == 1 ? " differs" : "s differ");
+    tally_print_repeats(t);
     if (t->compared && !t->claim_broken && t->report.has_narrowest && t->report.narrowest > t->cls)
         printf("    claims %s, is consistent with %s\n", arithmetic_class_get(t->cls)->name,
                arithmetic_class_get(t->report.narrowest)->name);
@@ -103,13 +101,29 @@ static bool visit(void *context, const struct case_source *source, const struct 
     return v->status == STATUS_OK;
 }
 
-static bool skip(void *context, const char *reproduce)
+static void take_text(const json_t *record, const char *key, char *text, size_t size)
+{
+    const char *value = json_string_value(json_object_get(record, key));
+    snprintf(text, size, "%s", value ? value : "");
+}
+
+static bool skip(void *context, const struct case_source *source, const char *implementation,
+                 const char *reproduce, bool ask)
 {
     struct verify_context *v = context;
-    struct trial trial = {0};
-    if (!resume_find(&v->done, reproduce, &trial.verdict))
-        return false;
-    tally_add(&v->tally, &trial);
+    char identity[RESUME_IDENTITY_SIZE];
+    struct trial t = {0};
+    resume_identity(v->record.provenance.binary, source, implementation, identity);
+    const json_t *record = resume_find(&v->done, reproduce, identity, &t.verdict);
+    if (!record || ask)
+        return record != NULL;
+    snprintf(t.implementation, sizeof t.implementation, "%s", implementation);
+    take_text(record, "reason", t.reason, sizeof t.reason);
+    take_text(record, "looks_like", t.looks_like, sizeof t.looks_like);
+    t.seconds = json_number_value(json_object_get(record, "seconds"));
+    tally_add(&v->tally, &t);
+    if (v->junit)
+        junit_add(v->junit, source->name, &t, reproduce);
     v->resumed++;
     return true;
 }
@@ -123,7 +137,8 @@ int cmd_verify(int argc, char **argv)
         RUN_OPTIONS(arguments),
         {"out", OPTION_STRING, &out, "FILE", "also append each verdict to FILE (.jsonl) at once", 0,
          0},
-        {"resume", OPTION_FLAG, &resume, NULL, "leave out what stands in --out FILE already", 0, 0},
+        {"resume", OPTION_FLAG, &resume, NULL,
+         "leave out what stands in --out FILE already, of the same program and files", 0, 0},
         {"junit", OPTION_STRING, &junit_path, "FILE", "also write the verdicts as JUnit XML", 0, 0},
         {"capsule", OPTION_STRING, &capsules, "DIR",
          "leave a file for `assay replay` of each failure in DIR", 0, 0},

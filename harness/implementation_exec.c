@@ -183,6 +183,8 @@ static enum status run(void *state, const float *x, float *y, struct error *erro
     if (WEXITSTATUS(code) != 0)
         return error_set(error, STATUS_FAILED, "the command exited with status %d",
                          WEXITSTATUS(code));
+    if (access(output_path, F_OK) != 0)
+        return error_set(error, STATUS_FAILED, "the command ended well, but wrote no output file");
     struct output_file *output;
     status = output_file_open(&output, output_path, &s->problem, error);
     if (status == STATUS_OK)

@@ -27,7 +27,7 @@ struct plugin_state {
     struct assay_plugin_problem seen; /* the problem as the library sees it */
     struct assay_call call;
     enum arithmetic_class cls;
-    void *workspace; /* host memory, with a guard behind it */
+    char *guarded; /* the host's workspace between two guards */
     size_t bytes[BUFFERS];
     struct foreign_device *device; /* NULL: host memory */
     struct foreign_buffer buffers[BUFFERS], rotated;
@@ -54,7 +54,7 @@ static void release(void *state)
     if (s->device)
         foreign_buffer_release(s->device, &s->rotated);
     foreign_device_free(s->device);
-    free(s->workspace);
+    free(s->guarded);
     free(s); /* the library stays open: its threads may still run in it */
 }
 
@@ -80,6 +80,10 @@ static enum status open_library(struct plugin_state *s, const char *path, struct
     if (!plugin->run || !plugin->arithmetic_class)
         return error_set(error, STATUS_BAD_INPUT,
                          "plugin '%.400s' has no run() or names no arithmetic_class", path);
+    if (plugin->memory != ASSAY_MEMORY_HOST && plugin->memory != ASSAY_MEMORY_DEVICE)
+        return error_set(error, STATUS_BAD_INPUT,
+                         "plugin '%.400s' names a memory, '%d', that is none of harness/plugin.h's",
+                         path, (int)plugin->memory);
     s->plugin = plugin;
     return arithmetic_class_parse(plugin->arithmetic_class, &s->cls, error);
 }
@@ -128,11 +132,13 @@ static enum status make_host_workspace(struct plugin_state *s, struct error *err
     const size_t bytes = s->bytes[WORKSPACE];
     if (bytes == 0)
         return STATUS_OK;
-    s->workspace = aligned_alloc(64, (bytes + 63) / 64 * 64 + FOREIGN_GUARD);
-    if (!s->workspace)
+    if (bytes <= PTRDIFF_MAX - 3 * FOREIGN_GUARD)
+        s->guarded = aligned_alloc(64, (bytes + 63) / 64 * 64 + 2 * FOREIGN_GUARD);
+    if (!s->guarded)
         return error_set(error, STATUS_ENVIRONMENT, "out of memory for a workspace of %zu bytes",
                          bytes);
-    memset((char *)s->workspace + bytes, 0xa5, FOREIGN_GUARD);
+    memset(s->guarded, 0xa5, FOREIGN_GUARD);
+    memset(s->guarded + FOREIGN_GUARD + bytes, 0xa5, FOREIGN_GUARD);
     return STATUS_OK;
 }
 
@@ -175,7 +181,7 @@ static void set_call(struct plugin_state *s, const struct run_options *options)
                                   .bias = device ? device_pointer(s, BIAS) : s->params.bias,
                                   .workspace = s->bytes[WORKSPACE] == 0 ? NULL
                                                : device ? (void *)device_pointer(s, WORKSPACE)
-                                                        : s->workspace,
+                                                        : s->guarded + FOREIGN_GUARD,
                                   .workspace_size = s->bytes[WORKSPACE],
                                   .stream = device ? foreign_device_stream(s->device) : NULL,
                                   .threads = options->threads,
@@ -227,11 +233,13 @@ static enum status call_run(struct plugin_state *s, const float *x, float *y, st
 
 static enum status check_host_workspace(const struct plugin_state *s, struct error *error)
 {
-    const unsigned char *guard = (const unsigned char *)s->workspace + s->bytes[WORKSPACE];
-    for (size_t k = 0; s->workspace && k < FOREIGN_GUARD; k++)
-        if (guard[k] != 0xa5)
-            return error_set(error, STATUS_FAILED,
-                             "wrote outside its buffers: memory behind 'workspace' was changed");
+    const size_t behind = FOREIGN_GUARD + s->bytes[WORKSPACE];
+    for (size_t k = 0; s->guarded && k < FOREIGN_GUARD; k++)
+        for (int side = 0; side < 2; side++)
+            if ((unsigned char)s->guarded[k + (side ? behind : 0)] != 0xa5)
+                return error_set(error, STATUS_FAILED,
+                                 "wrote outside its buffers: memory %s 'workspace' was changed",
+                                 side ? "behind" : "before");
     return STATUS_OK;
 }
 

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "harness/resume.h"
 #include "harness/statistics.h"
 
 json_t *record_number(double value)
@@ -79,6 +80,13 @@ static void set_errors(json_t *o, const struct trial *t)
                         t->compared ? record_number(t->report.error_over_bound) : json_null());
 }
 
+static void set_repeats(json_t *o, const struct trial *t)
+{
+    json_object_set_new(o, "repeats", t->repeats > 1 ? json_integer(t->repeats) : json_null());
+    json_object_set_new(o, "deterministic",
+                        t->repeats > 1 ? json_boolean(t->differing_images == 0) : json_null());
+}
+
 /* Below 1 the rule would not have seen that the stage is missing. */
 static void set_sensitivity(json_t *o, const struct trial *t)
 {
@@ -99,8 +107,9 @@ static void set_sensitivity(json_t *o, const struct trial *t)
 json_t *record_verdict(const struct record_context *context, const struct case_source *source,
                        const struct trial *t)
 {
-    char line[2048], changed[RUN_CHANGED_SIZE];
+    char line[2048], changed[RUN_CHANGED_SIZE], identity[RESUME_IDENTITY_SIZE];
     json_t *o = json_object();
+    resume_identity(context->provenance.binary, source, t->implementation, identity);
     run_changed_options(&context->list->arguments, false, changed, sizeof changed);
     run_reproduce(context->list, source, t, "verify", line, sizeof line);
     set_subject(o, source, t);
@@ -119,14 +128,13 @@ json_t *record_verdict(const struct record_context *context, const struct case_s
     set_sensitivity(o, t);
     json_object_set_new(o, "claim_kept",
                         t->compared ? json_boolean(!t->claim_broken) : json_null());
-    json_object_set_new(o, "repeats", t->repeats > 1 ? json_integer(t->repeats) : json_null());
-    json_object_set_new(o, "deterministic",
-                        t->repeats > 1 ? json_boolean(t->differing_images == 0) : json_null());
+    set_repeats(o, t);
     json_object_set_new(o, "seconds", record_number(t->seconds));
     set_seed(o, source);
     json_object_set_new(o, "reason", record_text(t->reason));
     json_object_set_new(o, "note", record_text(t->measurement.note));
     json_object_set_new(o, "reproduce", record_text(line));
+    json_object_set_new(o, "identity", json_string(identity));
     return o;
 }
 
@@ -215,6 +223,7 @@ json_t *record_bench(const struct record_context *context, const struct case_sou
     set_subject(o, source, t);
     json_object_set_new(o, "reason", record_text(t->reason));
     set_errors(o, t);
+    set_repeats(o, t);
     set_seed(o, source);
     if (strchr(t->implementation, ':'))
         json_object_set_new(o, "binary", binary_of(t));

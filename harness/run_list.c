@@ -145,7 +145,7 @@ void run_list_release(struct run_list *l)
 }
 
 bool run_list_skips(const struct run_list *l, const struct case_source *source,
-                    const char *implementation, void *context)
+                    const char *implementation, bool ask, void *context)
 {
     char line[2048];
     struct trial trial = {0};
@@ -153,14 +153,17 @@ bool run_list_skips(const struct run_list *l, const struct case_source *source,
         return false;
     snprintf(trial.implementation, sizeof trial.implementation, "%s", implementation);
     run_reproduce(l, source, &trial, "verify", line, sizeof line);
-    return l->skip(context, line);
+    return l->skip(context, source, implementation, line, ask);
 }
 
+/* A case of which nothing is to be run is not filled. */
 static bool skips_all(const struct run_list *l, const struct case_source *source, void *context)
 {
     for (size_t i = 0; i < l->implementation_count; i++)
-        if (!run_list_skips(l, source, l->implementations[i], context))
+        if (!run_list_skips(l, source, l->implementations[i], true, context))
             return false;
+    for (size_t i = 0; i < l->implementation_count; i++)
+        run_list_skips(l, source, l->implementations[i], false, context);
     return true;
 }
 
@@ -219,7 +222,7 @@ static enum status walk_case(const struct run_list *l, const struct suite_entry 
     for (size_t i = 0; i < l->implementation_count && status == STATUS_OK && !*stop && !in_turn;
          i++) {
         struct trial trial;
-        if (run_list_skips(l, &source, l->implementations[i], context))
+        if (run_list_skips(l, &source, l->implementations[i], false, context))
             continue;
         status = trial_run(pool, l->implementations[i], &l->options,
                            wrong_expected[0] ? NULL : plan, &arena, &trial, error);

@@ -89,7 +89,9 @@ struct run_list {
     struct run_arguments arguments;
     struct interleaving interleaving;
     struct trial_options options;
-    bool (*skip)(void *context, const char *reproduce); /* NULL: no trial is left out */
+    /* True: the trial is left out, and where not `ask` it is now. NULL: none is. */
+    bool (*skip)(void *context, const struct case_source *source, const char *implementation,
+                 const char *reproduce, bool ask);
     const struct fill *fill;
     struct suite cases;
     char **implementations;
@@ -107,9 +109,9 @@ void run_list_release(struct run_list *list);
 typedef bool (*run_visit)(void *context, const struct case_source *source,
                           const struct trial *trial);
 
-/* True where the list's skip() says so; context is the walk's. */
+/* What the list's skip() says; context is the walk's. */
 bool run_list_skips(const struct run_list *list, const struct case_source *source,
-                    const char *implementation, void *context);
+                    const char *implementation, bool ask, void *context);
 
 /* Whether a walk would have anything to run: opens cases until one can be opened. */
 bool run_list_any_opens(const struct run_list *list);

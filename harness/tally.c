@@ -6,6 +6,7 @@
 void tally_add(struct tally *tally, const struct trial *trial)
 {
     tally->counts[trial->verdict]++;
+    tally->bad_input += trial->verdict == VERDICT_CRASHED && trial->bad_input;
     if (trial->verdict != VERDICT_SKIPPED)
         return;
     if (tally->skip_reason[0] == 0)
@@ -20,6 +21,13 @@ void tally_print_verdict(const struct trial *t, const char *case_name)
                        : t->verdict == VERDICT_MARGINAL ? "~"
                                                         : "✗";
     printf("%s %-8s  %-20s  %-24s", mark, verdict_name(t->verdict), t->implementation, case_name);
+}
+
+void tally_print_repeats(const struct trial *t)
+{
+    if (t->differing_images > 0)
+        printf("    not reproducible: %lld image%s between runs of the same input\n",
+               (long long)t->differing_images, t->differing_images == 1 ? " differs" : "s differ");
 }
 
 void tally_print(const struct tally *tally)
@@ -40,9 +48,7 @@ void tally_print(const struct tally *tally)
 
 int tally_status(const struct tally *tally)
 {
-    return tally->counts[VERDICT_FAIL] + tally->counts[VERDICT_CRASHED] +
-                       tally->counts[VERDICT_TIMEOUT] >
-                   0
-               ? STATUS_FAILED
-               : STATUS_OK;
+    const int64_t bad = tally->counts[VERDICT_FAIL] + tally->counts[VERDICT_CRASHED] +
+                        tally->counts[VERDICT_TIMEOUT];
+    return bad == 0 ? STATUS_OK : bad == tally->bad_input ? STATUS_BAD_INPUT : STATUS_FAILED;
 }

@@ -64,6 +64,7 @@ void trial_take_outcome(struct trial *t, const struct worker_answer *answer)
         break;
     case WORKER_FAILED:
         t->verdict = answer->status == STATUS_FAILED ? VERDICT_FAIL : VERDICT_CRASHED;
+        t->bad_input = answer->status == STATUS_BAD_INPUT;
         break;
     case WORKER_CRASHED:
     case WORKER_MEMORY:

@@ -34,6 +34,7 @@ struct trial {
     bool foreign, measures;    /* somebody else's code; times itself */
     enum arithmetic_class cls; /* claimed */
     enum verdict verdict;
+    bool bad_input;                  /* crashed: it could not be run at all, by the user's doing */
     char reason[1024];               /* why not pass; empty when pass */
     struct comparison_report report; /* verdicts pass, marginal and fail only */
     char looks_like[160];            /* the wrong kernel that a failed output resembles, or empty */

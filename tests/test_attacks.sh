@@ -105,11 +105,45 @@ else
     not_ok "a plugin's reason is told as it was given" "'$(field reason <<<"$out")'"
 fi
 
-# What is not a plugin is said so.
-for pair in "nowhere.so:cannot be read" "Makefile:cannot be loaded"; do
-    out=$("$ASSAY" verify --json --impl "plugin:${pair%%:*}" $case_ 2>&1)
-    [[ $out == *"${pair#*:}"* ]] && ok "plugin ${pair%%:*}: ${pair#*:}" ||
-        not_ok "plugin ${pair%%:*}: ${pair#*:}" "$out"
+# bench: what is not reproducible is said, and recorded.
+out=$("$ASSAY" bench --threads 1 --repeat 6 --samples 3 --impl "plugin:$folder/unordered_sum.so" \
+    --record "$folder/bench.jsonl" $case_ 2>&1)
+if [[ $out == *'not reproducible: '* ]] &&
+    [ "$(field deterministic <"$folder/bench.jsonl")" = False ]; then
+    ok 'bench says what differs from run to run'
+else
+    not_ok 'bench says what differs from run to run' "$out" "$(cut -c1-300 "$folder/bench.jsonl")"
+fi
+
+# What is not a plugin is said so, and is bad input.
+${CC:-cc} -w -shared -fPIC -Iharness -x c -o "$folder/memory.so" - <<'END'
+#include "plugin.h"
+static int run(struct assay_call *call) { return 0; }
+const struct assay_plugin *assay_plugin(void)
+{
+    static const struct assay_plugin p = {.abi = 1, .memory = 7, .arithmetic_class = "fp32", .run = run};
+    return &p;
+}
+END
+${CC:-cc} -w -shared -fPIC -Iharness -x c -o "$folder/large.so" - <<'END'
+#include "plugin.h"
+static int run(struct assay_call *call) { return 0; }
+static size_t workspace(const struct assay_plugin_problem *p) { return (size_t)-1; }
+const struct assay_plugin *assay_plugin(void)
+{
+    static const struct assay_plugin p = {.abi = 1, .arithmetic_class = "fp32", .run = run,
+                                          .workspace = workspace};
+    return &p;
+}
+END
+for row in "nowhere.so|2|cannot be read" "Makefile|2|cannot be loaded" \
+    "$folder/memory.so|2|names a memory, '7'" \
+    "$folder/large.so|1|out of memory for a workspace of 18446744073709551615 bytes"; do
+    IFS='|' read -r file expected words <<<"$row"
+    out=$("$ASSAY" verify --json --impl "plugin:$file" $case_ 2>&1)
+    status=$?
+    [[ $out == *"$words"* ]] && [ $status -eq "$expected" ] && ok "plugin ${file##*/}: $words" ||
+        not_ok "plugin ${file##*/}: $words" "status $status: $out"
 done
 
 echo "$passed passed, $failed failed"

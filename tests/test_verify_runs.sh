@@ -68,6 +68,37 @@ check 'resume: again there is nothing to do' \
 check 'resume: nothing is added' [ "$(grep -c '"verdict"' "$t/b.jsonl")" = 10 ]
 check 'resume: a changed rule is another trial' \
     status 0 verify --impl cpu-gemm --tolerance 1e-2,1e-2 --out "$t/b.jsonl" --resume $case_
+verify --impl "cpu-gemm,plugin:$t/wrong.so" --junit "$t/whole.xml" $case_ random:4/0-3 >"$t/whole"
+head -n 5 "$t/a.jsonl" >"$t/h.jsonl" # the third case has one of two
+check 'resume: a case that is half done' \
+    status 1 verify --impl "cpu-gemm,plugin:$t/wrong.so" --out "$t/h.jsonl" --resume \
+    --junit "$t/h.xml" $case_ random:4/0-3
+check 'resume: counts each once' has "$t/out" '5 of an earlier run'
+check 'resume: and all' [ "$(tail -n 1 "$t/out")" = "$(tail -n 1 "$t/whole")" ]
+check 'resume: JUnit holds what is left out, too' cmp -s <(sed 's/time="[^"]*"//g' "$t/h.xml") <(sed 's/time="[^"]*"//g' "$t/whole.xml")
+cp "$t/wrong.so" "$t/now.so"
+status 1 verify --impl "plugin:$t/now.so" --out "$t/n.jsonl" $case_
+${CC:-cc} -O1 -w -shared -fPIC -Iharness -o "$t/now.so" tests/examples/plugin_host.c -lm
+check 'resume: a library that was built anew is run' \
+    status 0 verify --impl "plugin:$t/now.so" --out "$t/n.jsonl" --resume $case_
+cp "$t/wrong.so" "$t/now.so"
+check 'resume: and one that was built back is not' \
+    status 1 verify --impl "plugin:$t/now.so" --out "$t/n.jsonl" --resume $case_
+check 'resume: for its verdict is there' has "$t/out" '1 of an earlier run'
+cp data/golden/groups_2.h5 "$t/case.h5"
+status 0 verify --impl cpu-gemm --out "$t/f.jsonl" "$t/case.h5"
+touch "$t/case.h5"
+status 0 verify --impl cpu-gemm --out "$t/f.jsonl" --resume "$t/case.h5"
+check 'resume: a case file that was written anew is run' lacks "$t/out" 'of an earlier run'
+printf '#!/bin/sh\ncp "$1" "$2"\n' >"$t/copy.sh"
+status 1 verify --impl "exec:sh '$t/copy.sh' {case} {output}" --out "$t/e.jsonl" $case_
+status 1 verify --impl "exec:sh '$t/copy.sh' {case} {output}" --out "$t/e.jsonl" --resume $case_
+check 'resume: a command is known by the files among its words' has "$t/out" '1 of an earlier run'
+echo : >>"$t/copy.sh"
+status 1 verify --impl "exec:sh '$t/copy.sh' {case} {output}" --out "$t/e.jsonl" --resume $case_
+check 'resume: and run when they change' lacks "$t/out" 'of an earlier run'
+check 'exec: that writes nothing' status 1 verify --impl 'exec:: {case} {output}' $case_
+check 'exec: is told so' has "$t/out" 'the command ended well, but wrote no output file'
 check 'resume: needs a file' status 2 verify --resume $case_
 # A run that is killed leaves every verdict that it had.
 "$ASSAY" verify --threads 1 --impl cpu-gemm --random 5000 --out "$t/k.jsonl" >/dev/null 2>&1 &
@@ -91,8 +122,8 @@ mkdir "$TMPDIR"
 check 'exec: a hang is killed with what it started' \
     status 1 verify --timeout 1 --impl "exec:sleep 4711 & sleep 4711; : {case} {output}" $case_
 check 'exec: and nothing of it is left' [ -z "$(pgrep -f '^sleep 4711')" ]
-check 'exec: a command that writes nothing fails' status 1 verify \
-    --impl "exec:setsid sleep 4712 & : {case} {output}" $case_
+check 'exec: a command that writes nonsense fails' status 1 verify \
+    --impl "exec:setsid sleep 4712 & echo >{output}; : {case}" $case_
 check 'exec: with the path in the folder that was asked for' has "$t/out" "$TMPDIR/assay-exec-"
 check 'exec: what it left in the background is killed' [ -z "$(pgrep -f '^sleep 4712')" ]
 check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
@@ -151,6 +182,12 @@ for again in first again; do
     verify --impl "plugin:$t/wrong.so,plugin:$t/other/wrong.so" --capsule "$t/twins" $case_ >/dev/null
     check "capsule: each of two files of one name leaves one, $again" [ "$(ls "$t/twins" | wc -l)" -eq 2 ]
 done
+for fill in conditioned extreme; do
+    for seed in 1 2; do
+        verify --impl "exec:: {case} {output}" --capsule "$t/fills" --fill $fill --seed $seed mb1ic8ih4oc4kh3 >/dev/null
+    done
+done
+check 'capsule: one for each fill and seed' [ "$(ls "$t/fills" | wc -l)" -eq 4 ]
 check 'capsule: the second is the other' status 1 "$ASSAY" replay "$t"/twins/*-2.h5
 check 'capsule: by its path' has "$t/out" "plugin:$t/other/wrong.so"
 check 'replay: a case file is no capsule' status 2 "$ASSAY" replay data/golden/groups_2.h5
