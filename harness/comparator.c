@@ -215,7 +215,7 @@ static void examine_row(struct finding *f, const struct comparator *c, const str
         memcpy(&bits, &f->got[j], sizeof bits);
         const double got = (double)f->got[j], y = expected[j], error = fabs(got - y);
         const bool poisoned = bits == c->poison;
-        const bool nan_wrong = isnan(got) != isnan(y) && !(typical[j] == INFINITY);
+        const bool nan_wrong = isnan(y) ? !isnan(got) : isnan(got) && !(typical[j] == INFINITY);
         if (!poisoned && !nan_wrong && (isnan(y) || error <= typical[j] || typical[j] == INFINITY))
             continue;
         const bool beyond = poisoned || nan_wrong || !(error <= worst[j]);

@@ -55,7 +55,8 @@ void bound_init(struct bound *b, enum arithmetic_class cls, const struct problem
 }
 
 double bound_output_wide(const struct bound *b, enum bound_tier tier, double logit_error,
-                         double largest, double log_p, double p, double y, double bias)
+                         double largest, double log_p, double log_others, double p, double y,
+                         double bias)
 {
     if (!(largest < INFINITY))
         return INFINITY;
@@ -64,11 +65,16 @@ double bound_output_wide(const struct bound *b, enum bound_tier tier, double log
     const double range = p > odds ? p : odds;
     /* p (e^h - 1) <= e^(log p + h), which does not lose p below the smallest double. */
     double dp = shift <= 1.0 ? p * odds * expm1(shift) : least(exp(log_p + shift), range);
+    if (shift > 1.0 && p > 0.5)
+        dp = least(dp, exp(log_others + shift));
     dp += b->probability[tier] * (p + dp);
-    const double h = b->scale * (dp + b->rounding * (p + dp + fabs(bias))) + b->exp_error;
+    const double addend = fabs(bias) < INFINITY ? fabs(bias) : 0.0;
+    const double sum_error = dp + b->rounding * (p + dp + addend);
+    const double h = b->scale * sum_error + b->exp_error;
     const double other = 1.0 - y > 0x1p-53 ? 1.0 - y : 0x1p-53;
-    const double y_range = y > other ? y : other;
-    const double dy =
-        h <= 1.0 ? y * other * expm1(h) : least(y * other * exp(least(h, 700.0)), y_range);
+    double dy = h <= 1.0 ? y * other * expm1(h) : y > other ? y : other;
+    const double settled = exp(b->exp_error - b->scale * (fabs(p + bias) - sum_error));
+    if (settled < dy) /* e^(h - |t|) */
+        dy = settled;
     return dy + b->output_relative * y + b->output_absolute;
 }

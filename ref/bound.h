@@ -51,9 +51,16 @@
  *
  *    with the roundings of 1 + e, of the reciprocal and of y itself, and a flush to zero.
  *
- * e^h - 1 <= h + h^2 for h <= 1 keeps the fast path free of exponentials; above, the exponential is
- * taken and the result is cut at the range of p and of y. 1 - p and 1 - y are not taken below
- * 2^-53.
+ * e^h - 1 <= h + h^2 for h <= 1 keeps the fast path free of exponentials, and 1 - p and 1 - y are
+ * not taken below 2^-53 there. Above, the exponential is taken, the result is cut at the range of p
+ * and of y, and where p_c or y is close to an end of it the odds count, which no double of p or y
+ * holds. For p_c > 1/2, with the largest of the other logits z_o,
+ *
+ *     1 - p^_c <= e^h'_c sum_{j != c} exp(z_j - z_c) <= e^h'_c (C - 1) exp(z_o - z_c)
+ *
+ * bounds p_c - p^_c, while p^_c - p_c <= 1 - p_c is less. For t = scaling_factor (p + bias) and
+ * h_t < |t|, the sign of t is settled, and 1 - y^ or y^, whichever is the smaller, is at most
+ * exp(h_t - |t|), and so is |y^ - y|. An infinite bias makes t infinite without any rounding.
  *
  * Elementary functions: e_f = 2^-22 allows 2 ulp of fp32 (CUDA's expf, ex2.approx, SLEEF's u10);
  * u_e = 2^-24. In class fp64, e_f = 2^-51, u_e = 2^-53, everything counts twice because the oracle
@@ -61,7 +68,8 @@
  *
  * A logit whose S_c does not stay below 2^127 may overflow in fp32: nothing is promised for its
  * pixel, and the bound is infinite. A logit that is exactly infinite or NaN by the definition has
- * D_c = 0: IEEE arithmetic leaves no choice there. */
+ * D_c = 0: IEEE arithmetic leaves no choice there, and where it makes y a NaN only a NaN is right,
+ * whatever the bound. */
 #ifndef ASSAY_REF_BOUND_H
 #define ASSAY_REF_BOUND_H
 
@@ -132,8 +140,10 @@ static inline double bound_output(const struct bound *b, enum bound_tier tier, d
     return y * other * bound_expm1(h) + b->output_relative * y + b->output_absolute;
 }
 
-/* The same for any size of error; log_p is log p_c, which may be far below what p can hold. */
+/* The same for any size of error; log_p is log p_c, which may be far below what p can hold, and
+ * log_others, of p_c > 1/2 alone, that of (C - 1) exp(z_o - z_c). */
 double bound_output_wide(const struct bound *bound, enum bound_tier tier, double logit_error,
-                         double largest, double log_p, double p, double y, double bias);
+                         double largest, double log_p, double log_others, double p, double y,
+                         double bias);
 
 #endif

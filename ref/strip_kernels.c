@@ -206,6 +206,17 @@ static inline __attribute__((always_inline)) int tolerances_of(bool plain, int t
     return wide;
 }
 
+/* log of (C - 1) exp(z_o - z_c), with z_o the largest of the other logits of the pixel. */
+static double log_others(const struct oracle_arrays *a, int64_t c, int64_t i)
+{
+    double largest = -INFINITY;
+    for (int64_t k = 0; k < a->channels; k++)
+        if (k != c && a->logit[k * a->pitch + i] > largest)
+            largest = a->logit[k * a->pitch + i];
+    return a->channels > 1 ? log((double)(a->channels - 1)) + largest - a->logit[c * a->pitch + i]
+                           : -INFINITY;
+}
+
 static void bound_row(const struct bound *b, const struct epilogue *e,
                       const struct oracle_arrays *a, const struct bound_pixels *pixels, int64_t c,
                       double *typical, double *worst)
@@ -232,8 +243,9 @@ static void bound_row(const struct bound *b, const struct epilogue *e,
             tolerance[i] = bound_output(b, (enum bound_tier)tier, d, spread[i], largest[i], p[i],
                                         y[i], bias, &this_one);
             if (this_one)
-                tolerance[i] = bound_output_wide(b, (enum bound_tier)tier, d, largest[i],
-                                                 z[i] - m[i] - a->log_sum[i], p[i], y[i], bias);
+                tolerance[i] = bound_output_wide(
+                    b, (enum bound_tier)tier, d, largest[i], z[i] - m[i] - a->log_sum[i],
+                    p[i] > 0.5 ? log_others(a, c, i) : 0.0, p[i], y[i], bias);
         }
     }
 }
@@ -277,9 +289,10 @@ static void compare_row(const float *got, const double *expected, const double *
         return;
     for (int64_t i = 0; i < n; i++) {
         const double y = expected[i], error = fabs((double)got[i] - y);
-        if (typical[i] == INFINITY || (y != y && got[i] != got[i]))
+        const bool none = y != y, gives_none = got[i] != got[i];
+        if (none ? gives_none : typical[i] == INFINITY)
             continue;
-        if (y != y || got[i] != got[i]) {
+        if (none || gives_none) {
             result->above_typical++;
             result->above_worst++;
             continue;

@@ -147,8 +147,8 @@ struct strip_kernels {
     /* to [n] = every step-th of `from`; the number of elements whose bits are `poison`. */
     int64_t (*gather_row)(const float *from, int64_t step, int64_t n, uint32_t poison, float *to);
 
-    /* Compares got [n] with expected [n]. An infinite bound accepts anything, a NaN expectation
-     * only NaN. Positions of the largest errors are looked for only where they exceed known_*.
+    /* Compares got [n] with expected [n]. A NaN expectation accepts only NaN, an infinite bound
+     * anything else. Positions of the largest errors are looked for only where they exceed known_*.
      * `worst` may be NULL: above_worst is 0 then. */
     void (*compare_row)(const float *got, const double *expected, const double *typical,
                         const double *worst, int64_t n, double known_ratio, double known_abs,

@@ -330,10 +330,160 @@ static void test_bound_wide_form_is_no_looser_than_the_small_one(void **state)
     for (double d = 1e-9; d < 0.4; d *= 3.0) {
         int wide = 0;
         const double small = bound_output(&b, BOUND_WORST, d, d, d, 0.2, 0.7, 0.1, &wide);
-        const double any = bound_output_wide(&b, BOUND_WORST, d, d, log(0.2), 0.2, 0.7, 0.1);
+        const double any = bound_output_wide(&b, BOUND_WORST, d, d, log(0.2), 0.0, 0.2, 0.7, 0.1);
         assert_true(any <= 2.0 * small && small <= 2.0 * any);
     }
-    assert_true(isinf(bound_output_wide(&b, BOUND_WORST, 1.0, INFINITY, 0.0, 1.0, 0.5, 0.0)));
+    assert_true(isinf(bound_output_wide(&b, BOUND_WORST, 1.0, INFINITY, 0.0, 0.0, 1.0, 0.5, 0.0)));
+}
+
+#define LOGITS 5
+
+static double uniform(void)
+{
+    return (rand() + 0.5) / (RAND_MAX + 1.0);
+}
+
+static double output_of(const double *z, double scale, double bias, double *p)
+{
+    double sum = 0.0;
+    for (int c = 0; c < LOGITS; c++)
+        sum += exp(z[c] - z[0]);
+    *p = 1.0 / sum;
+    return 1.0 / (1.0 + exp(-scale * (*p + bias)));
+}
+
+/* Logits that err by all they may, this one upwards and the others downwards or the other way
+ * round, stay within what is derived for them, however large. */
+static void test_bound_wide_form_holds_for_logits_moved_by_all_they_may(void **state)
+{
+    (void)state;
+    struct problem p = problem_home();
+    srand(1);
+    for (int i = 0; i < 200000; i++) {
+        /* sums of exponentials stay finite */
+        double z[LOGITS], moved[2][LOGITS], d[LOGITS], largest = 0.0, rest = -INFINITY, prob, other;
+        const double spread = exp(5.8 * uniform()), error = exp(8.0 * uniform() - 4.0);
+        p.scaling_factor = (float)(exp(20.0 * uniform() - 4.0) * (i % 2 ? 1.0 : -1.0));
+        struct bound b;
+        bound_init(&b, CLASS_FP32, &p, 1.0, 1.0);
+        for (int c = 0; c < LOGITS; c++) {
+            z[c] = spread * (2.0 * uniform() - 1.0);
+            d[c] = error * uniform();
+            largest = d[c] > largest ? d[c] : largest;
+            if (c > 0 && z[c] > rest)
+                rest = z[c];
+        }
+        const double bias = (i % 3 ? 1.0 : 1e6) * (uniform() - 0.5);
+        for (int c = 0; c < LOGITS; c++) {
+            moved[0][c] = z[c] + (c ? -d[c] : d[c]);
+            moved[1][c] = z[c] - (c ? -d[c] : d[c]);
+        }
+        const double y = output_of(z, p.scaling_factor, bias, &prob);
+        double sum = 0.0;
+        for (int c = 0; c < LOGITS; c++)
+            sum += exp(z[c] - z[0]);
+        const double bound = bound_output_wide(&b, BOUND_WORST, d[0], largest, -log(sum),
+                                               log(LOGITS - 1.0) + rest - z[0], prob, y, bias);
+        for (int k = 0; k < 2; k++) {
+            const double got = output_of(moved[k], p.scaling_factor, bias, &other);
+            if (!(fabs(got - y) <= bound))
+                fail_msg("y %g, moved to %g, allowed %g", y, got, bound);
+        }
+    }
+}
+
+/* What is derived where an error of more than e is possible: less than the range, where the odds
+ * are far away. */
+static void test_bound_wide_form_is_narrow_where_nothing_can_change(void **state)
+{
+    (void)state;
+    struct problem p = problem_home();
+    struct bound b;
+    p.scaling_factor = 1e30f;
+    bound_init(&b, CLASS_FP32, &p, 1.0, 1.0);
+    assert_true(bound_output_wide(&b, BOUND_WORST, 1e-6, 1e-6, -1.0, 0.0, 0.3, 1.0, 0.1) < 1e-6);
+    p.scaling_factor = INFINITY;
+    bound_init(&b, CLASS_FP32, &p, 1.0, 1.0);
+    assert_true(bound_output_wide(&b, BOUND_WORST, 1e-6, 1e-6, -1.0, 0.0, 0.3, 1.0, 0.1) < 1e-6);
+    p.scaling_factor = 2.0f;
+    bound_init(&b, CLASS_FP32, &p, 1.0, 1.0);
+    for (int i = 0; i < 2; i++) {
+        const double bias = i ? INFINITY : 1e30;
+        assert_true(bound_output_wide(&b, BOUND_WORST, 1e-6, 1e-6, -1.0, 0.0, 0.3, 1.0, bias) <
+                    1e-6);
+        assert_true(bound_output_wide(&b, BOUND_WORST, 1e-6, 1e-6, -1.0, 0.0, 0.3, 0.0, -bias) <
+                    1e-6);
+    }
+    /* p is 1 but for e^-500, and logits err by 20 */
+    assert_true(bound_output_wide(&b, BOUND_WORST, 20.0, 20.0, 0.0, -500.0, 1.0, 0.8, 0.0) < 1e-5);
+    assert_true(bound_output_wide(&b, BOUND_WORST, 20.0, 20.0, 0.0, -5.0, 1.0, 0.8, 0.0) > 0.1);
+}
+
+static void fill_with(struct model_fixture *f, float value)
+{
+    for (int64_t i = 0; i < problem_output_count(&f->problem); i++)
+        f->y[i] = value;
+}
+
+/* Where the definition gives a NaN only a NaN is right, also beside an infinite conv_bias. */
+static void test_comparator_infinite_conv_bias_leaves_no_choice(void **state)
+{
+    (void)state;
+    static const float values[] = {0.0f, 0.25f, 1.0f, INFINITY};
+    struct model_fixture f = fixture_make("mb1ic3ih4oc5kh3sh2", "conditioned", 1);
+    f.conv_bias[1] = INFINITY;
+    run_model(&f, &f.params, f.x);
+    assert_int_equal(compared(&f, CLASS_FP32, NULL).verdict, VERDICT_PASS);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        fill_with(&f, values[i]);
+        assert_int_equal(compared(&f, CLASS_FP32, NULL).verdict, VERDICT_FAIL);
+    }
+    fill_with(&f, NAN);
+    assert_int_equal(compared(&f, CLASS_FP32, NULL).verdict, VERDICT_PASS);
+    fixture_free(&f);
+}
+
+static void test_bound_catches_a_constant_where_the_sigmoid_is_saturated(void **state)
+{
+    (void)state;
+    static const struct {
+        float bias, scale;
+    } rows[] = {
+        {INFINITY, 2.0f}, {1e30f, 2.0f}, {0.5f, 1e30f}, {0.5f, INFINITY}, {-INFINITY, 2.0f}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct model_fixture f = fixture_make("mb1ic3ih4oc5kh3sh2", "conditioned", 1);
+        f.problem.scaling_factor = rows[i].scale;
+        f.bias[2] = rows[i].bias;
+        run_model(&f, &f.params, f.x);
+        assert_int_equal(compared(&f, CLASS_FP32, NULL).verdict, VERDICT_PASS);
+        const int64_t plane = problem_output_h(&f.problem) * problem_output_w(&f.problem);
+        for (int64_t k = 0; k < plane; k++)
+            f.y[2 * plane + k] = 0.25f;
+        assert_int_equal(compared(&f, CLASS_FP32, NULL).verdict, VERDICT_FAIL);
+        fixture_free(&f);
+    }
+}
+
+/* 0.3 p instead of p, where logits err by far more than 1 but lie further apart. */
+static void test_bound_catches_a_wrong_softmax_of_large_logits(void **state)
+{
+    (void)state;
+    static const enum arithmetic_class classes[] = {CLASS_FP32, CLASS_TF32, CLASS_BF16};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        struct model_fixture f = fixture_make("mb2ic8ih9oc16kh4sh2ph1oph1", "extreme", 1);
+        const struct problem *p = &f.problem;
+        const int64_t plane = problem_output_h(p) * problem_output_w(p);
+        run_model(&f, &f.params, f.x);
+        assert_int_equal(compared(&f, classes[i], NULL).verdict, VERDICT_PASS);
+        for (int64_t k = 0; k < problem_output_count(p); k++) {
+            const double bias = (double)f.bias[k / plane % p->out_channels];
+            const double s = (double)p->scaling_factor, y = (double)f.y[k];
+            const double q = 0.3 * (log(y / (1.0 - y)) / s - bias);
+            f.y[k] = (float)(1.0 / (1.0 + exp(-s * (q + bias))));
+        }
+        assert_int_equal(compared(&f, classes[i], NULL).verdict, VERDICT_FAIL);
+        fixture_free(&f);
+    }
 }
 
 int main(void)
@@ -358,6 +508,11 @@ int main(void)
         cmocka_unit_test(test_tolerance_junk_is_refused),
         cmocka_unit_test(test_bound_grows_from_class_to_class),
         cmocka_unit_test(test_bound_wide_form_is_no_looser_than_the_small_one),
+        cmocka_unit_test(test_bound_wide_form_holds_for_logits_moved_by_all_they_may),
+        cmocka_unit_test(test_bound_wide_form_is_narrow_where_nothing_can_change),
+        cmocka_unit_test(test_comparator_infinite_conv_bias_leaves_no_choice),
+        cmocka_unit_test(test_bound_catches_a_constant_where_the_sigmoid_is_saturated),
+        cmocka_unit_test(test_bound_catches_a_wrong_softmax_of_large_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
