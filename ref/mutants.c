@@ -377,6 +377,13 @@ static void round_output_to_bf16(const struct mutant_view *v, float *y)
         y[i] = keep_bits(y[i], 8);
 }
 
+/* Below 2^-14 fp16 has fewer bits, whose step is 2^-24. */
+static void round_output_to_fp16(const struct mutant_view *v, float *y)
+{
+    for (int64_t i = 0; i < v->problem->out_channels * v->pixels; i++)
+        y[i] = y[i] < 0x1p-14f ? rintf(y[i] * 0x1p24f) * 0x1p-24f : keep_bits(y[i], 11);
+}
+
 /* ---- where ------------------------------------------------------------------------------------
  */
 
@@ -506,6 +513,8 @@ const struct mutant mutant_table[] = {
      .logits = accumulate_in_fp16},
     {"bf16-output", "arithmetic", "the output rounded to bf16", .arithmetic = true,
      .finish = round_output_to_bf16},
+    {"fp16-output", "arithmetic", "the output rounded to fp16", .arithmetic = true,
+     .finish = round_output_to_fp16},
     {"cheap-exp", "arithmetic", "a cheap exponential", .arithmetic = true,
      .form = {.exp = cheap_exp}},
     {"sigmoid-tanh-approx", "arithmetic", "a sigmoid by tanh.approx", .arithmetic = true,
