@@ -24,17 +24,49 @@ static int64_t interval_rank(int64_t n, double tail)
     return 0;
 }
 
+/* The k-th smallest of the samples, counted from 0: the range that it lies in is halved until one
+ * value is left. Passes over the samples, because a sorted copy of any number of them needs memory,
+ * and no caller could be told that there is none. */
+static double order_statistic(const double *samples, int64_t n, int64_t k)
+{
+    double low = INFINITY, high = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        low = fmin(low, samples[i]);
+        high = fmax(high, samples[i]);
+    }
+    while (low < high) {
+        double middle = low + 0.5 * (high - low), below = low, above = high;
+        int64_t count = 0;
+        if (middle >= high) /* rounded up, between neighbours */
+            middle = low;
+        for (int64_t i = 0; i < n; i++)
+            if (samples[i] > middle) {
+                above = fmin(above, samples[i]);
+            } else {
+                below = fmax(below, samples[i]);
+                count++;
+            }
+        if (count > k)
+            high = below;
+        else
+            low = above;
+    }
+    return low;
+}
+
 struct median median_of(const double *samples, int64_t n, double confidence)
 {
-    double sorted[MEASUREMENT_SAMPLES];
-    memcpy(sorted, samples, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
-    const int64_t k = interval_rank(n, 0.5 * (1.0 - confidence));
-    const int64_t low = k > 0 ? k - 1 : 0;
-    return (struct median){.median =
-                               n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]),
-                           .low = sorted[low],
-                           .high = sorted[n - 1 - low]};
+    const int64_t k = interval_rank(n, 0.5 * (1.0 - confidence)), low = k > 0 ? k - 1 : 0;
+    const int64_t ranks[] = {low, (n - 1) / 2, n / 2, n - 1 - low};
+    double sorted[MEASUREMENT_SAMPLES], at[4];
+    const bool fits = n <= MEASUREMENT_SAMPLES;
+    if (fits) {
+        memcpy(sorted, samples, (size_t)n * sizeof *sorted);
+        qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
+    }
+    for (int i = 0; i < 4; i++)
+        at[i] = fits ? sorted[ranks[i]] : order_statistic(samples, n, ranks[i]);
+    return (struct median){.median = 0.5 * (at[1] + at[2]), .low = at[0], .high = at[3]};
 }
 
 int64_t block_medians(const double *samples, int64_t n, int64_t blocks, double *medians)

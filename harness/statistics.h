@@ -12,7 +12,8 @@ struct median {
     double median, low, high;
 };
 
-/* Of n >= 1 samples, which are not changed; n <= MEASUREMENT_SAMPLES. */
+/* Of n >= 1 samples, which are not changed. Up to MEASUREMENT_SAMPLES are sorted; of more, each
+ * order statistic takes some tens of passes. */
 struct median median_of(const double *samples, int64_t n, double confidence);
 
 /* How much slower b is than a: b / a with its confidence interval. */

@@ -36,6 +36,30 @@ static void test_median_of_known_samples_has_the_tabulated_ranks(void **state)
     assert_within(m.low, m.high, 0.0);
 }
 
+/* Around the room for a sorted copy, and far beyond it: an odd and an even number, in no order,
+ * with ties, of either sign as logarithms are. */
+static void test_median_of_any_number_of_samples_is_theirs(void **state)
+{
+    (void)state;
+    static const int64_t counts[] = {MEASUREMENT_SAMPLES, MEASUREMENT_SAMPLES + 1, 23100, 100003};
+    double *x = malloc(100003 * sizeof *x);
+    assert_non_null(x);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        const int64_t n = counts[c];
+        for (int64_t i = 0; i < n; i++)
+            x[i] = (double)(i * 7919 % n - n / 2); /* a permutation: 7919 is prime to each n */
+        const struct median m = median_of(x, n, 0.95);
+        assert_within(m.median, n % 2 ? 0.0 : -0.5, 0.0);
+        assert_within(m.high - m.low, 1.96 * sqrt((double)n), 3.0);
+        assert_within(m.high + m.low, n % 2 ? 0.0 : -1.0, 0.0); /* as many ranks on either side */
+        for (int64_t i = 0; i < n; i++)
+            x[i] = i % 3 ? 2.0 : nextafter(2.0, 3.0); /* neighbours */
+        assert_within(median_of(x, n, 0.95).median, 2.0, 0.0);
+        assert_within(median_of(x, n, 0.95).high, 2.0, 0.0);
+    }
+    free(x);
+}
+
 static void test_measurement_stages_fit_into_the_median(void **state)
 {
     (void)state;
@@ -282,6 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_median_of_known_samples_has_the_tabulated_ranks),
+        cmocka_unit_test(test_median_of_any_number_of_samples_is_theirs),
         cmocka_unit_test(test_measurement_stages_fit_into_the_median),
         cmocka_unit_test(test_ratio_paired_of_too_few_pairs_says_nothing),
         cmocka_unit_test(test_ratio_paired_of_ten_pairs_has_the_tabulated_rank),

@@ -112,6 +112,15 @@ sed 's/aaaaaaaaaaaa/<b>aaaaaaaa/g; s/"threads"/"ceiling_gflops":1,&/' a.jsonl >m
 run report_of_a_commit_with_markup 0 "1 records" report --output markup.html markup.jsonl
 if ! grep -qE '<b>|[^a-z]nan[^a-z]' markup.html; then ok markup_is_escaped; else not_ok markup_is_escaped "$(grep -oE '.{40}(<b>|[^a-z]nan).{20}' markup.html)"; fi
 
+# More than the room for a sorted copy: samples of each of six runs, commits of a level.
+for i in 1 2 3 4 5 6; do sed "s/\[.*\]/[$(seq -s, -f %.0fe-6 1000 6000)]/" <(record aaaaaaaaaaaa 1 1.00); done >long.jsonl
+awk '{ for (i = 0; i < 4620; i++) { line = $0; gsub(i < 4500 ? "aaaaaaaaaaaa" : "bbbbbbbbbbbb", sprintf("%012x", i), line)
+    if ((i < 4500) == (NR == 1)) print line } }' a.jsonl b.jsonl >many.jsonl
+run compare_of_runs_of_5001_samples 0 "SAME" compare long.jsonl long.jsonl
+run history_of_runs_of_5001_samples 0 " 3\.5 ms .*6 runs" history long.jsonl
+run history_of_4620_commits 0 "4620 commits, 1 change$" history --brief many.jsonl
+run report_of_4620_commits 0 "4620 records" report --output many.html many.jsonl
+
 # ---- commits: compare, history, bisect -----------------------------------------------------------
 
 mkdir repo results && cd repo && git init -q . && mkdir results
