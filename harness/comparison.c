@@ -75,14 +75,19 @@ static void select_side(const struct record_set *set, const struct series *serie
     }
 }
 
-/* Every sample of the selection, one behind the other, as far as there is room. */
-static int64_t gather(const struct record_set *set, const struct selection *s, double *samples)
+int64_t comparison_samples(const struct record_set *set, const struct record *const *runs,
+                           int64_t count, bool by_run, double samples[MEASUREMENT_SAMPLES])
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->count; i++) {
-        const struct record *r = s->records[i];
-        for (int64_t k = 0; k < r->sample_count && n < MEASUREMENT_SAMPLES; k++)
-            samples[n++] = record_samples(set, r)[k];
+    static const int64_t room = MEASUREMENT_SAMPLES;
+    int64_t total = 0, n = 0;
+    for (int64_t i = 0; i < count; i++)
+        total += by_run ? 1 : runs[i]->sample_count;
+    for (int64_t i = 0; i < count; i++) {
+        const struct record *r = runs[i];
+        int64_t share = by_run ? 1 : r->sample_count;
+        if (total > room)
+            share = (i + 1) * room / count - i * room / count;
+        n += block_medians(record_samples(set, r), r->sample_count, share, samples + n);
     }
     return n;
 }
@@ -113,24 +118,13 @@ static int64_t pair_up(const struct record_set *set, const struct selection *a,
     return n;
 }
 
-/* One observation a run, where both sides have runs enough. */
-static int64_t run_medians(const struct record_set *set, const struct selection *s, double *medians)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->count && n < MEASUREMENT_SAMPLES; i++)
-        if (s->records[i]->sample_count > 0)
-            medians[n++] =
-                median_of(record_samples(set, s->records[i]), s->records[i]->sample_count, 0.5)
-                    .median;
-    return n;
-}
-
 static void compare_times(const struct record_set *set, const struct selection *a,
                           const struct selection *b, const struct comparison_options *options,
                           struct comparison *c)
 {
     double x[MEASUREMENT_SAMPLES], y[MEASUREMENT_SAMPLES];
-    int64_t na = gather(set, a, x), nb = gather(set, b, y);
+    int64_t na = comparison_samples(set, a->records, a->count, false, x),
+            nb = comparison_samples(set, b->records, b->count, false, y);
     if (na == 0 || nb == 0)
         return;
     c->timed = true;
@@ -143,11 +137,8 @@ static void compare_times(const struct record_set *set, const struct selection *
         c->ratio = ratio_paired(x, y, pairs, options->confidence);
     } else {
         if (a->count >= RUNS_ENOUGH && b->count >= RUNS_ENOUGH) {
-            na = run_medians(set, a, x);
-            nb = run_medians(set, b, y);
-        } else {
-            gather(set, a, x);
-            gather(set, b, y);
+            na = comparison_samples(set, a->records, a->count, true, x);
+            nb = comparison_samples(set, b->records, b->count, true, y);
         }
         c->ratio = ratio_unpaired(x, na, y, nb, options->confidence);
     }

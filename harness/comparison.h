@@ -73,6 +73,14 @@ double comparison_noise(const struct record_set *set, const struct series_key *k
  * by at the most. */
 double comparison_level_noise(const struct record_set *set, const struct series_key *key);
 
+/* The samples of several runs: one run behind the other and each in its order, because the ratio is
+ * made from neighbours. Where they are more than MEASUREMENT_SAMPLES each run has an equal share of
+ * that room and fills it with medians of neighbours. (Every k-th sample instead would be at the
+ * same place of each round.) Of more runs than there is room for, some are left out, evenly spread.
+ * by_run: the median of each run instead. Returns how many there are. */
+int64_t comparison_samples(const struct record_set *set, const struct record *const *runs,
+                           int64_t count, bool by_run, double samples[MEASUREMENT_SAMPLES]);
+
 /* Fails, crashes or times out. */
 bool record_failed(const struct record *record);
 

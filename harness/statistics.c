@@ -72,6 +72,10 @@ struct median median_of(const double *samples, int64_t n, double confidence)
 int64_t block_medians(const double *samples, int64_t n, int64_t blocks, double *medians)
 {
     const int64_t count = n < blocks ? n : blocks;
+    if (n > 0 && count == n) { /* of one each */
+        memcpy(medians, samples, (size_t)n * sizeof *medians);
+        return n;
+    }
     for (int64_t i = 0; i < count; i++) {
         const int64_t from = i * n / count, to = (i + 1) * n / count;
         medians[i] = median_of(samples + from, to - from, 0.5).median;

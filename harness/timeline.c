@@ -74,22 +74,16 @@ static int compare_entries(const void *pa, const void *pb)
     return (a->index > b->index) - (a->index < b->index);
 }
 
-static void fill_point(const struct record_set *set, const struct entry *entries, int64_t n,
+static void fill_point(const struct record_set *set, const struct record *const *runs, int64_t n,
                        struct timeline_point *point)
 {
     double samples[MEASUREMENT_SAMPLES];
-    int64_t count = 0;
     const bool by_run = n >= RUNS_ENOUGH; /* or the run with the most samples would speak alone */
-    *point = (struct timeline_point){.newest = entries[n - 1].record, .runs = n};
-    for (int64_t i = 0; i < n; i++) {
-        const struct record *r = entries[i].record;
-        if (record_failed(r)) /* one failing run of several is what the commit is known by */
-            point->newest = r;
-        if (by_run && r->sample_count > 0 && count < MEASUREMENT_SAMPLES)
-            samples[count++] = median_of(record_samples(set, r), r->sample_count, 0.5).median;
-        for (int64_t k = 0; k < r->sample_count && count < MEASUREMENT_SAMPLES && !by_run; k++)
-            samples[count++] = record_samples(set, r)[k];
-    }
+    *point = (struct timeline_point){.newest = runs[n - 1], .runs = n};
+    for (int64_t i = 0; i < n; i++)
+        if (record_failed(runs[i])) /* one failing run of several is what the commit is known by */
+            point->newest = runs[i];
+    const int64_t count = comparison_samples(set, runs, n, by_run, samples);
     point->timed = count > 0;
     if (point->timed)
         point->median = median_of(samples, count, 0.95);
@@ -133,10 +127,11 @@ enum status timeline_build(const struct record_set *set, const struct series *se
 {
     *t = (struct timeline){.key = series->key};
     struct entry *entries = malloc(((size_t)series->count + 1) * sizeof *entries);
+    const struct record **runs = malloc(((size_t)series->count + 1) * sizeof *runs);
     t->points = malloc(((size_t)series->count + 1) * sizeof *t->points);
     enum status status = STATUS_OK;
     int64_t n = 0;
-    if (!entries || !t->points)
+    if (!entries || !runs || !t->points)
         status = error_set(error, STATUS_ENVIRONMENT, "out of memory for a timeline");
     for (int64_t i = 0; i < series->count && status == STATUS_OK; i++) {
         const struct record *r = &set->records[series->records[i]];
@@ -155,11 +150,13 @@ enum status timeline_build(const struct record_set *set, const struct series *se
         entries[i].place = -1;
     if (n > 0)
         qsort(entries, (size_t)n, sizeof *entries, compare_entries);
+    for (int64_t i = 0; i < n; i++)
+        runs[i] = entries[i].record;
     for (int64_t i = 0; i < n && status == STATUS_OK;) {
         int64_t end = i + 1;
-        while (end < n && entries[end].record->commit == entries[i].record->commit)
+        while (end < n && runs[end]->commit == runs[i]->commit)
             end++;
-        fill_point(set, entries + i, end - i, &t->points[t->count++]);
+        fill_point(set, runs + i, end - i, &t->points[t->count++]);
         i = end;
     }
     if (status == STATUS_OK)
@@ -167,6 +164,7 @@ enum status timeline_build(const struct record_set *set, const struct series *se
     if (status != STATUS_OK)
         timeline_release(t);
     free(entries);
+    free(runs);
     return status;
 }
 

@@ -29,13 +29,14 @@ struct made {
     const char *commit, *implementation, *machine, *verdict, *run, *binary, *file;
     double level; /* 0: not timed */
     int rounds, dirty, minute;
+    int samples; /* 0: twenty */
 };
 
-/* Twenty samples between 1 and 1.002 times the level; in rounds where that is asked. */
+/* Samples between 1 and 1.002 times the level; in rounds where that is asked. */
 static void add(struct made m)
 {
     static int number;
-    char line[2048];
+    static char line[1 << 16];
     struct error error;
     size_t n = (size_t)snprintf(
         line, sizeof line,
@@ -47,7 +48,7 @@ static void add(struct made m)
         m.minute, m.run ? m.run : "", m.commit, m.minute, m.dirty ? "true" : "false",
         m.binary ? m.binary : m.commit, m.machine ? m.machine : "M", m.implementation,
         m.verdict ? m.verdict : "pass", m.rounds, number++);
-    for (int i = 0; i < 20 && m.level > 0.0; i++) {
+    for (int i = 0; i < (m.samples ? m.samples : 20) && m.level > 0.0; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         n += (size_t)snprintf(line + n, sizeof line - n, "%s%.9g", i ? "," : "",
                               m.level * (1.0 + 0.002 * (double)(seed >> 40) * 0x1p-24));
@@ -203,6 +204,48 @@ static void test_compare_files_take_the_newest_commit_of_each(void **state)
     assert_within(list.rows[0].ratio.ratio, 1.0, 0.002);
 }
 
+/* The first alone would fill the room. */
+static void add_five_long_runs(void)
+{
+    for (int i = 0; i < 5; i++)
+        add((struct made){.commit = "bbbb",
+                          .implementation = "i",
+                          .level = i == 0 ? 1.0 : 2.0,
+                          .samples = MEASUREMENT_SAMPLES});
+}
+
+static void test_compare_every_long_run_counts(void **state)
+{
+    (void)state;
+    add((struct made){.commit = "aaaa", .implementation = "i", .level = 1.0});
+    add_five_long_runs();
+    compare("aaaa", "bbbb");
+    assert_within(list.rows[0].b_median.median, 2.0, 0.005);
+    assert_within(list.rows[0].ratio.ratio, 2.0, 0.01);
+    assert_int_equal(list.rows[0].change, CHANGE_SLOWER);
+}
+
+static void test_samples_of_long_runs_are_equal_shares_in_order(void **state)
+{
+    (void)state;
+    static double samples[MEASUREMENT_SAMPLES];
+    const struct record *runs[5];
+    add_five_long_runs();
+    add((struct made){.commit = "bbbb", .implementation = "i", .level = 3.0});
+    for (int i = 0; i < 5; i++)
+        runs[i] = &set.records[i + 1];
+    const int64_t n = comparison_samples(&set, runs, 5, false, samples);
+    assert_int_equal(n, 4 * MEASUREMENT_SAMPLES / 5 + 20);
+    for (int64_t i = 0; i < n; i++) /* twenty are less than a share */
+        assert_within(samples[i], i < n - 20 ? 2.0 : 3.0, 0.01);
+    runs[4] = &set.records[0];
+    assert_int_equal(comparison_samples(&set, runs, 5, false, samples), MEASUREMENT_SAMPLES);
+    for (int64_t i = 0; i < MEASUREMENT_SAMPLES; i++)
+        assert_within(samples[i], i < 4 * MEASUREMENT_SAMPLES / 5 ? 2.0 : 1.0, 0.01);
+    assert_int_equal(comparison_samples(&set, runs, 5, true, samples), 5);
+    assert_within(samples[4], 1.0, 0.005);
+}
+
 static void test_compare_mean_is_geometric(void **state)
 {
     (void)state;
@@ -263,6 +306,23 @@ static void test_timeline_of_a_step_has_one_change_in_commit_order(void **state)
     series_release(&series);
 }
 
+static void test_timeline_every_long_run_counts(void **state)
+{
+    (void)state;
+    add_five_long_runs();
+    struct series_list series;
+    struct timeline t;
+    struct error error;
+    const struct commit_order none = {0};
+    assert_status(series_build(&set, NULL, NULL, &series, &error), STATUS_OK);
+    assert_status(timeline_build(&set, &series.series[0], &none, 0.003, false, &t, &error),
+                  STATUS_OK);
+    assert_int_equal(t.points[0].runs, 5);
+    assert_within(t.points[0].median.median, 2.0, 0.005);
+    timeline_release(&t);
+    series_release(&series);
+}
+
 int main(void)
 {
 #define EACH(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -276,9 +336,12 @@ int main(void)
         EACH(test_compare_identical_binary_is_the_gauge_and_no_regression),
         EACH(test_compare_dirty_records_are_left_out),
         EACH(test_compare_files_take_the_newest_commit_of_each),
+        EACH(test_compare_every_long_run_counts),
+        EACH(test_samples_of_long_runs_are_equal_shares_in_order),
         EACH(test_compare_mean_is_geometric),
         EACH(test_compare_calibration_sets_the_noise),
         EACH(test_timeline_of_a_step_has_one_change_in_commit_order),
+        EACH(test_timeline_every_long_run_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
