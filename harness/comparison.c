@@ -75,18 +75,23 @@ static void select_side(const struct record_set *set, const struct series *serie
     }
 }
 
+/* Of the room for samples, what the i-th of `count` runs may fill: as much as any other. */
+static int64_t equal_share(int64_t i, int64_t count)
+{
+    return (i + 1) * MEASUREMENT_SAMPLES / count - i * MEASUREMENT_SAMPLES / count;
+}
+
 int64_t comparison_samples(const struct record_set *set, const struct record *const *runs,
                            int64_t count, bool by_run, double samples[MEASUREMENT_SAMPLES])
 {
-    static const int64_t room = MEASUREMENT_SAMPLES;
     int64_t total = 0, n = 0;
     for (int64_t i = 0; i < count; i++)
         total += by_run ? 1 : runs[i]->sample_count;
     for (int64_t i = 0; i < count; i++) {
         const struct record *r = runs[i];
         int64_t share = by_run ? 1 : r->sample_count;
-        if (total > room)
-            share = (i + 1) * room / count - i * room / count;
+        if (total > MEASUREMENT_SAMPLES)
+            share = equal_share(i, count);
         n += block_medians(record_samples(set, r), r->sample_count, share, samples + n);
     }
     return n;
@@ -97,20 +102,34 @@ static bool in_rounds(const struct record *r)
     return r->rounds > 1.0 && r->sample_count > 0 && r->sample_count % (int64_t)r->rounds == 0;
 }
 
-/* Round minima of records of one run on both sides; a record that stands on both is none of them.
- */
+/* Records of one run; one that stands on both sides is no pair. */
+static bool in_turn(const struct record *a, const struct record *b)
+{
+    return a->hash != b->hash && a->run && a->run == b->run && in_rounds(a) && in_rounds(b) &&
+           a->rounds == b->rounds;
+}
+
+/* Round minima of the pairs of records; where there is no room for all, each pair's of as many
+ * rounds together as it takes. */
 static int64_t pair_up(const struct record_set *set, const struct selection *a,
                        const struct selection *b, double *x, double *y)
 {
-    int64_t n = 0;
+    int64_t pairs = 0, total = 0, seen = 0, n = 0;
+    for (int64_t i = 0; i < a->count; i++)
+        for (int64_t k = 0; k < b->count; k++)
+            if (in_turn(a->records[i], b->records[k])) {
+                pairs++;
+                total += (int64_t)a->records[i]->rounds;
+            }
     for (int64_t i = 0; i < a->count; i++)
         for (int64_t k = 0; k < b->count; k++) {
             const struct record *ra = a->records[i], *rb = b->records[k];
-            if (ra->hash == rb->hash || !ra->run || ra->run != rb->run || !in_rounds(ra) ||
-                !in_rounds(rb) || ra->rounds != rb->rounds ||
-                n + (int64_t)ra->rounds > MEASUREMENT_SAMPLES)
+            if (!in_turn(ra, rb))
                 continue;
-            const int64_t rounds = (int64_t)ra->rounds;
+            int64_t rounds = (int64_t)ra->rounds;
+            const int64_t share = equal_share(seen++, pairs);
+            if (total > MEASUREMENT_SAMPLES && share < rounds)
+                rounds = share;
             block_minima(record_samples(set, ra), ra->sample_count, rounds, x + n);
             block_minima(record_samples(set, rb), rb->sample_count, rounds, y + n);
             n += rounds;

@@ -36,7 +36,7 @@ struct made {
 static void add(struct made m)
 {
     static int number;
-    static char line[1 << 16];
+    static char line[1 << 17];
     struct error error;
     size_t n = (size_t)snprintf(
         line, sizeof line,
@@ -225,6 +225,24 @@ static void test_compare_every_long_run_counts(void **state)
     assert_int_equal(list.rows[0].change, CHANGE_SLOWER);
 }
 
+static void test_compare_every_pair_of_long_runs_counts(void **state)
+{
+    (void)state;
+    static const char *const runs[] = {"r", "s", "t", "u", "v"};
+    for (int i = 0; i < 5; i++) {
+        struct made m = {.commit = "aaaa", .implementation = "i", .level = 1.0, .run = runs[i]};
+        m.samples = m.rounds = 4000; /* the first alone would fill the room */
+        add(m);
+        m.commit = "bbbb";
+        m.level = i == 0 ? 1.0 : 2.0;
+        m.samples = 2 * m.rounds;
+        add(m);
+    }
+    compare("aaaa", "bbbb");
+    assert_true(list.rows[0].interleaved);
+    assert_within(list.rows[0].ratio.ratio, 2.0, 0.01);
+}
+
 static void test_samples_of_long_runs_are_equal_shares_in_order(void **state)
 {
     (void)state;
@@ -337,6 +355,7 @@ int main(void)
         EACH(test_compare_dirty_records_are_left_out),
         EACH(test_compare_files_take_the_newest_commit_of_each),
         EACH(test_compare_every_long_run_counts),
+        EACH(test_compare_every_pair_of_long_runs_counts),
         EACH(test_samples_of_long_runs_are_equal_shares_in_order),
         EACH(test_compare_mean_is_geometric),
         EACH(test_compare_calibration_sets_the_noise),
