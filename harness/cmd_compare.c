@@ -38,17 +38,33 @@ static enum status resolve(const char *word, struct record_set *set, struct comp
                      "'%.200s' is neither a file of records nor a commit that git knows", word);
 }
 
+/* Commits of a side's rows, a changed tree being one more. */
+static int64_t count_commits(const struct comparison_list *list, bool second)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct record *r = second ? list->rows[i].b : list->rows[i].a;
+        bool seen = !r;
+        for (int64_t k = 0; k < i && !seen; k++) {
+            const struct record *before = second ? list->rows[k].b : list->rows[k].a;
+            seen = before && comparison_same_tree(before, r);
+        }
+        count += !seen;
+    }
+    return count;
+}
+
 static void describe(const struct comparison_side *side, const struct comparison_list *list,
                      bool second, char *text, size_t size)
 {
-    const struct record *newest = NULL;
-    for (int64_t i = 0; i < list->count; i++) {
-        const struct record *r = second ? list->rows[i].b : list->rows[i].a;
-        if (r && (!newest || series_compare_age(r, newest) > 0))
-            newest = r;
-    }
-    snprintf(text, size, "%s%s%s%s", side->word, newest ? ": commit " : "",
-             newest ? newest->commit : "", newest && newest->dirty ? ", changed" : "");
+    const struct record *newest = comparison_newest(list, second);
+    const int64_t others = count_commits(list, second) - 1;
+    char more[48] = "";
+    if (others > 0)
+        snprintf(more, sizeof more, "%s and %lld other%s", newest->dirty ? "," : "",
+                 (long long)others, others == 1 ? "" : "s");
+    snprintf(text, size, "%.300s%s%s%s%s", side->word, newest ? ": commit " : "",
+             newest ? newest->commit : "", newest && newest->dirty ? ", changed" : "", more);
 }
 
 /* Both sides must have something, and something in common. */

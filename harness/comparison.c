@@ -289,6 +289,22 @@ int64_t comparison_regressions(const struct comparison_list *list, double thresh
     return n;
 }
 
+const struct record *comparison_newest(const struct comparison_list *list, bool second)
+{
+    const struct record *newest = NULL;
+    for (int64_t i = 0; i < list->count; i++) {
+        const struct record *r = second ? list->rows[i].b : list->rows[i].a;
+        if (r && (!newest || series_compare_age(r, newest) > 0))
+            newest = r;
+    }
+    return newest;
+}
+
+bool comparison_same_tree(const struct record *a, const struct record *b)
+{
+    return a->commit == b->commit && a->dirty == b->dirty;
+}
+
 double comparison_mean(const struct comparison_list *list, const char *machine, int64_t *count)
 {
     double sum = 0.0;

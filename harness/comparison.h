@@ -88,6 +88,12 @@ bool record_failed(const struct record *record);
  * new failure. */
 int64_t comparison_regressions(const struct comparison_list *list, double threshold);
 
+/* The newest record of A's rows, or of B's; NULL: there is none. */
+const struct record *comparison_newest(const struct comparison_list *list, bool second);
+
+/* Of the same commit, and both of its tree or both of a changed one. */
+bool comparison_same_tree(const struct record *a, const struct record *b);
+
 /* Geometric mean of the ratios of the timed rows of one machine (NULL: of all); NaN for none. */
 double comparison_mean(const struct comparison_list *list, const char *machine, int64_t *count);
 

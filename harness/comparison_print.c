@@ -34,7 +34,18 @@ static const char *verdict_of(const struct record *r)
     return r ? r->verdict : "absent";
 }
 
-static void print_row(const struct comparison *c, int width, double threshold)
+/* Where the heading of a side names another commit. */
+static void print_commits(const struct comparison *c, const struct record *const newest[2])
+{
+    const struct record *const a = c->a, *const b = c->b;
+    if ((a && !comparison_same_tree(a, newest[0])) || (b && !comparison_same_tree(b, newest[1])))
+        printf("    commit: %s%s -> %s%s\n", a ? a->commit : "none",
+               a && a->dirty ? ", changed" : "", b ? b->commit : "none",
+               b && b->dirty ? ", changed" : "");
+}
+
+static void print_row(const struct comparison *c, const struct record *const newest[2], int width,
+                      double threshold)
 {
     char problem[600], name[SERIES_NAME_SIZE], a[32], b[32];
     series_problem_text(&c->key, problem, sizeof problem);
@@ -58,6 +69,7 @@ static void print_row(const struct comparison *c, int width, double threshold)
         printf("; verdict: %s -> %s%s", verdict_of(c->a), verdict_of(c->b),
                c->failure ? ", NEW FAILURE" : "");
     printf("\n");
+    print_commits(c, newest);
     if (c->failure && c->b->reason)
         printf("    %s\n", c->b->reason);
     if (c->a && c->b && c->a->driver != c->b->driver)
@@ -77,6 +89,8 @@ static void print_apart(const struct comparison_list *list)
 void comparison_print_text(const struct comparison_list *list, const char *a, const char *b,
                            double threshold)
 {
+    const struct record *const newest[] = {comparison_newest(list, false),
+                                           comparison_newest(list, true)};
     int width = 14;
     for (int64_t i = 0; i < list->count; i++) {
         char name[SERIES_NAME_SIZE];
@@ -90,7 +104,7 @@ void comparison_print_text(const struct comparison_list *list, const char *a, co
         if (i == 0 || c->key.machine != c[-1].key.machine)
             printf("\n%s\n  %-*s  %-36s  %-16s  %-16s  %s\n", c->key.machine, width,
                    "implementation", "problem", "A (95 %)", "B (95 %)", "B / A (99 %)");
-        print_row(c, width, threshold);
+        print_row(c, newest, width, threshold);
         if (i + 1 == list->count || c->key.machine != c[1].key.machine) {
             int64_t n;
             const double mean = comparison_mean(list, c->key.machine, &n);

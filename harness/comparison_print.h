@@ -5,7 +5,8 @@
 #include "harness/comparison.h"
 
 /* The table on stdout: a heading for each machine, a line for each row, geometric means, the noise
- * gauge, and what is not compared. a, b: names of the sides. */
+ * gauge, and what is not compared. a, b: names of the sides, with their newest commits; rows of
+ * others name theirs. */
 void comparison_print_text(const struct comparison_list *list, const char *a, const char *b,
                            double threshold);
 

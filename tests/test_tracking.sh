@@ -96,6 +96,15 @@ run compare_newest_commit_is_the_same 0 "SAME" compare b.jsonl ./both.jsonl
 { cat a.jsonl; echo '{"schema":1,"kin'; echo 'hello'; cat b.jsonl; } >torn.jsonl
 run compare_torn_lines_are_named 1 "torn.jsonl:2: skipped: torn" compare a.jsonl torn.jsonl
 
+# Of a file, each implementation's newest commit counts: the heading knows of all.
+{ cat a.jsonl; sed 's/cpu-gemm/cpu-direct/' b.jsonl; record cccccccccccc 3 1.00 | sed 's/cpu-gemm/cpu-blas/'; } >three.jsonl
+run compare_heading_counts_the_commits 1 "^A  three.jsonl: commit c{12} and 2 others$" compare three.jsonl b.jsonl
+grep -q '^B  b.jsonl: commit b*$' out && ok compare_heading_of_one_commit || not_ok compare_heading_of_one_commit "$(head -2 out)"
+[ "$(grep '^    commit' out)" = "    commit: aaaaaaaaaaaa -> bbbbbbbbbbbb
+    commit: bbbbbbbbbbbb -> none" ] && ok compare_rows_of_other_commits_name_them || not_ok compare_rows_of_other_commits_name_them "$(cat out)"
+{ cat b.jsonl; sed 's/cpu-gemm/cpu-direct/; s/false/true/; s/00:02:00Z","run/00:03:00Z","run/' b.jsonl; } >changed.jsonl
+run compare_heading_of_a_changed_tree 0 "^A  changed.jsonl: commit b{12}, changed, and 1 other$" compare changed.jsonl changed.jsonl
+
 { cat a.jsonl; sed 's/"threads":2/"threads":4/' a.jsonl; } >threads.jsonl
 run compare_tells_threads_apart 0 "cpu-gemm, 4 threads" compare threads.jsonl threads.jsonl
 run compare_of_one_number_of_threads_is_silent_on_it 0 "cpu-gemm  +p " compare a.jsonl a.jsonl
