@@ -126,6 +126,7 @@ int cmd_compare(int argc, char **argv)
         "Compares two sets of records: A and B are record files, folders of them, or commits\n"
         "(HEAD~1, main, a hash) whose records lie in --records. Of a file, each implementation's\n"
         "newest commit counts. Only times of one machine are compared.\n"
+        "Behind each median, how far its 95 % interval reaches below and above.\n"
         "SLOWER and FASTER: the whole 99 % interval of B / A lies beyond what identical code may\n"
         "differ by on this machine ('assay bench --calibrate'); SAME: within; else UNDECIDED.\n"
         "Exit status: 1 where something is SLOWER beyond the threshold or fails newly.",

@@ -44,7 +44,7 @@ static void print_change(const struct timeline *t, int64_t i)
 
 static void print_text(const struct history *h, const struct timeline *t)
 {
-    char problem[600], time[32];
+    char problem[600], time[32], interval[INTERVAL_TEXT_SIZE];
     series_problem_text(&t->key, problem, sizeof problem);
     char threads[40] = "";
     if (t->key.threads > 0)
@@ -58,8 +58,8 @@ static void print_text(const struct history *h, const struct timeline *t)
         printf("  %-12s  %-20s  %-8s", p->newest->commit,
                p->newest->commit_time ? p->newest->commit_time : "", p->newest->verdict);
         if (p->timed)
-            printf("  %10s ±%.1f%%", seconds_text(p->median.median, time, sizeof time),
-                   50.0 * (p->median.high - p->median.low) / p->median.median);
+            printf("  %10s %s", seconds_text(p->median.median, time, sizeof time),
+                   interval_text(&p->median, interval));
         if (p->runs > 1)
             printf("  %lld runs", (long long)p->runs);
         printf("%s\n", p->change ? "  <- change" : "");
@@ -139,8 +139,9 @@ int cmd_history(int argc, char **argv)
         "history", "[options] [RECORDS...]",
         "Shows each implementation on each problem and machine, commit by commit in the order of\n"
         "the repository, with the commits between which its time changed. RECORDS: files or\n"
-        "folders (default results). Change points by PELT (Killick et al., 2012) on the logarithm\n"
-        "of the medians; a single commit that stands out is no change.",
+        "folders (default results). Behind each median, how far its 95 % interval reaches below\n"
+        "and above. Change points by PELT (Killick et al., 2012) on the logarithm of the medians;\n"
+        "a single commit that stands out is no change.",
         options, sizeof options / sizeof *options};
     struct error error;
     int words;

@@ -19,6 +19,13 @@ const char *seconds_text(double seconds, char *text, size_t size)
     return text;
 }
 
+const char *interval_text(const struct median *m, char text[INTERVAL_TEXT_SIZE])
+{
+    snprintf(text, INTERVAL_TEXT_SIZE, "-%.1f %% +%.1f %%", 100.0 * (1.0 - m->low / m->median),
+             100.0 * (m->high / m->median - 1.0));
+    return text;
+}
+
 static const char *mark_of(const struct comparison *c, double threshold)
 {
     if (c->failure || (c->timed && c->change == CHANGE_SLOWER && !c->identical &&
@@ -48,16 +55,16 @@ static void print_row(const struct comparison *c, const struct record *const new
                       double threshold)
 {
     char problem[600], name[SERIES_NAME_SIZE], a[32], b[32];
+    char a_interval[INTERVAL_TEXT_SIZE], b_interval[INTERVAL_TEXT_SIZE];
     series_problem_text(&c->key, problem, sizeof problem);
     series_implementation_text(&c->key, name, sizeof name);
     printf("%s %-*s  %-36s", mark_of(c, threshold), width, name, problem);
     if (c->timed) {
-        printf("  %9s ±%.1f%%  %9s ±%.1f%%  %6.4f (%.4f to %.4f)  %s",
-               seconds_text(c->a_median.median, a, sizeof a),
-               50.0 * (c->a_median.high - c->a_median.low) / c->a_median.median,
-               seconds_text(c->b_median.median, b, sizeof b),
-               50.0 * (c->b_median.high - c->b_median.low) / c->b_median.median, c->ratio.ratio,
-               c->ratio.low, c->ratio.high, change_name(c->change));
+        printf(
+            "  %9s %-16s  %9s %-16s  %6.4f (%.4f to %.4f)  %s",
+            seconds_text(c->a_median.median, a, sizeof a), interval_text(&c->a_median, a_interval),
+            seconds_text(c->b_median.median, b, sizeof b), interval_text(&c->b_median, b_interval),
+            c->ratio.ratio, c->ratio.low, c->ratio.high, change_name(c->change));
         if (c->identical)
             printf(", identical binary");
         if (c->interleaved)
@@ -102,7 +109,7 @@ void comparison_print_text(const struct comparison_list *list, const char *a, co
     for (int64_t i = 0; i < list->count; i++) {
         const struct comparison *c = &list->rows[i];
         if (i == 0 || c->key.machine != c[-1].key.machine)
-            printf("\n%s\n  %-*s  %-36s  %-16s  %-16s  %s\n", c->key.machine, width,
+            printf("\n%s\n  %-*s  %-36s  %-26s  %-26s  %s\n", c->key.machine, width,
                    "implementation", "problem", "A (95 %)", "B (95 %)", "B / A (99 %)");
         print_row(c, newest, width, threshold);
         if (i + 1 == list->count || c->key.machine != c[1].key.machine) {

@@ -17,4 +17,9 @@ void comparison_print_json(const struct comparison_list *list, const char *a, co
 /* "12.3 us", "1.234 ms", "2.345 s". */
 const char *seconds_text(double seconds, char *text, size_t size);
 
+/* "-3.1 % +8.4 %": how far the interval reaches below and above the median. One number for both
+ * would be true of neither where the samples are skewed, as times are. */
+#define INTERVAL_TEXT_SIZE 64
+const char *interval_text(const struct median *median, char text[INTERVAL_TEXT_SIZE]);
+
 #endif

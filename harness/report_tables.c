@@ -40,15 +40,13 @@ static void number_cell(FILE *out, const char *format, double value)
 static void time_cells(FILE *out, const struct report_row *row)
 {
     const struct median *m = &row->last->median;
-    char text[64] = "";
+    char text[64] = "", interval[INTERVAL_TEXT_SIZE];
     if (!row->last->timed) {
         fprintf(out, "<td></td><td></td>");
         return;
     }
-    seconds_text(m->median, text, sizeof text);
-    const size_t n = strlen(text);
-    snprintf(text + n, sizeof text - n, " ±%.1f %%", 50.0 * (m->high - m->low) / m->median);
-    cell(out, "n", text);
+    fprintf(out, "<td class=\"n\">%s %s</td>", seconds_text(m->median, text, sizeof text),
+            interval_text(m, interval));
     text[0] = 0;
     if (row->record->floor_s > 0.0)
         snprintf(text, sizeof text, "%.2f × floor", m->median / row->record->floor_s);
@@ -83,7 +81,7 @@ void report_verdicts(FILE *out, const struct report *r)
             html_text(out, row->timeline.key.machine);
             fprintf(out,
                     "</h3>\n<div class=\"wide\"><table><tr><th>Implementation</th>"
-                    "<th>Verdict</th><th class=\"n\">Median</th>"
+                    "<th>Verdict</th><th class=\"n\">Median, 95 %% interval</th>"
                     "<th class=\"n\">Against the limit</th>"
                     "<th class=\"n\">Error / bound</th><th class=\"n\">Max abs error</th>"
                     "<th>Problem</th><th>Class</th><th>Last change</th><th>Commit</th></tr>\n");

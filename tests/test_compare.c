@@ -1,7 +1,7 @@
 /* Comparisons of made-up records: verdicts, sides, machines, the gate. */
 #include "tests/unit.h"
 
-#include "harness/comparison.h"
+#include "harness/comparison_print.h"
 #include "harness/timeline.h"
 
 static struct record_set set;
@@ -297,6 +297,14 @@ static void test_compare_calibration_sets_the_noise(void **state)
     assert_int_equal(list.rows[1].change, CHANGE_SLOWER);
 }
 
+static void test_interval_text_tells_low_from_high(void **state)
+{
+    (void)state;
+    char text[INTERVAL_TEXT_SIZE];
+    assert_string_equal(interval_text(&(struct median){2.0, 1.938, 2.168}, text), "-3.1 % +8.4 %");
+    assert_string_equal(interval_text(&(struct median){1.0, 1.0, 3.24}, text), "-0.0 % +224.0 %");
+}
+
 static void test_timeline_of_a_step_has_one_change_in_commit_order(void **state)
 {
     (void)state;
@@ -359,6 +367,7 @@ int main(void)
         EACH(test_samples_of_long_runs_are_equal_shares_in_order),
         EACH(test_compare_mean_is_geometric),
         EACH(test_compare_calibration_sets_the_noise),
+        EACH(test_interval_text_tells_low_from_high),
         EACH(test_timeline_of_a_step_has_one_change_in_commit_order),
         EACH(test_timeline_every_long_run_counts),
     };

@@ -121,6 +121,13 @@ sed 's/aaaaaaaaaaaa/<b>aaaaaaaa/g; s/"threads"/"ceiling_gflops":1,&/' a.jsonl >m
 run report_of_a_commit_with_markup 0 "1 records" report --output markup.html markup.jsonl
 if ! grep -qE '<b>|[^a-z]nan[^a-z]' markup.html; then ok markup_is_escaped; else not_ok markup_is_escaped "$(grep -oE '.{40}(<b>|[^a-z]nan).{20}' markup.html)"; fi
 
+# Half of the width of this interval is 112 % of the median; nothing is below it.
+sed 's/\[.*\]/[1e-3,1e-3,1e-3,1e-3,1e-3,3.24e-3]/' a.jsonl >skewed.jsonl
+run compare_of_a_skewed_interval 0 " 1 ms -0\.0 % \+224\.0 % " compare skewed.jsonl skewed.jsonl
+run history_of_a_skewed_interval 0 " 1 ms -0\.0 % \+224\.0 %$" history skewed.jsonl
+run report_of_a_skewed_interval 0 "1 records" report --output skewed.html skewed.jsonl
+grep -q '<td class="n">1 ms -0.0 % +224.0 %</td>' skewed.html && ok report_prints_the_same_interval || not_ok report_prints_the_same_interval "$(grep -o '<td class="n">[^<]*' skewed.html)"
+
 # More than the room for a sorted copy: samples of each of six runs, commits of a level.
 for i in 1 2 3 4 5 6; do sed "s/\[.*\]/[$(seq -s, -f %.0fe-6 1000 6000)]/" <(record aaaaaaaaaaaa 1 1.00); done >long.jsonl
 awk '{ for (i = 0; i < 4620; i++) { line = $0; gsub(i < 4500 ? "aaaaaaaaaaaa" : "bbbbbbbbbbbb", sprintf("%012x", i), line)
