@@ -140,7 +140,7 @@ static enum status judge(struct audit *a, const struct mutant *mutant, struct au
         row->marginal = report.verdict == VERDICT_MARGINAL;
         row->over_bound = report.error_over_bound;
         row->max_abs = d.max_abs;
-        row->nmse = d.squares / d.reference;
+        row->nmse = d.squares == 0.0 ? 0.0 : d.squares / d.reference; /* both 0: no difference */
         row->killed[RULE_PERCENT] = d.above_percent;
         row->killed[RULE_TIGHT] = d.above_tight;
         row->killed[RULE_NMSE] = !(row->nmse <= NMSE_LIMIT);
@@ -226,7 +226,7 @@ static void print_sums(const struct audit_row *rows, size_t count)
     for (int r = 0; r < RULE_COUNT; r++) {
         int killed = 0;
         for (size_t i = 0; i < count; i++)
-            killed += rows[i].mutant && rows[i].killed[r];
+            killed += rows[i].mutant && !rows[i].same && rows[i].killed[r];
         printf("%s %s kills %d", r ? "," : "", rule_names[r], killed);
     }
     printf("\n");

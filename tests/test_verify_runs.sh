@@ -232,6 +232,10 @@ check 'audit: kernelbench data hides the convolution from 1e-2' \
     status 0 "$ASSAY" audit --threads 1 --fill kernelbench mb2ic64ih6oc128kh4sh2ph1oph1
 check 'audit: which is said' bash -c "grep -qE '^no-convolution +convolution +killed +PASSES' '$t/out'"
 check 'audit: and named' bash -c "grep -qE '^convolution .*1e-2.*\(insensitive\)' '$t/out'"
+check 'audit: where there is no element' status 0 "$ASSAY" audit --threads 1 mb0ic1ih1oc1kh1
+check 'audit: the reference is not killed there' bash -c "grep -q '^(the reference) *same *same *same *same' '$t/out'"
+check 'audit: nor is anything else' has "$t/out" 'of 0 wrong kernels that this data can show'
+check 'audit: by any rule' has "$t/out" 'derived kills 0, 1e-2 kills 0, 1e-4 kills 0, nmse 5e-4 kills 0'
 check 'audit: as JSON' bash -c "'$ASSAY' audit --threads 1 --json $case_ | python3 -c '
 import json, sys
 rows = [json.loads(l) for l in sys.stdin]
