@@ -191,6 +191,22 @@ static enum status check_request(const struct bisect *b, struct error *error)
     return status;
 }
 
+/* git would find out only when the good commit has been built. */
+static enum status check_order(const struct bisect *b, char **argv, struct error *error)
+{
+    if (strcmp(b->good, b->bad) == 0)
+        return error_set(
+            error, STATUS_BAD_INPUT,
+            "GOOD '%.100s' and BAD '%.100s' are the same commit, %s: nothing is between", argv[0],
+            argv[1], b->good);
+    if (!git_is_ancestor(b->good, b->bad))
+        return error_set(
+            error, STATUS_BAD_INPUT,
+            "GOOD '%.100s' is no ancestor of BAD '%.100s': give the older commit first", argv[0],
+            argv[1]);
+    return STATUS_OK;
+}
+
 static enum status check(struct bisect *b, int words, char **argv, struct error *error)
 {
     static char commits[2][GIT_COMMIT_DIGITS + 1];
@@ -209,7 +225,10 @@ static enum status check(struct bisect *b, int words, char **argv, struct error 
     b->bad = commits[1];
     b->cases = argv + first;
     b->case_count = words - first;
-    return b->step ? STATUS_OK : check_request(b, error);
+    if (b->step)
+        return STATUS_OK;
+    const enum status status = check_order(b, argv, error);
+    return status == STATUS_OK ? check_request(b, error) : status;
 }
 
 int cmd_bisect(int argc, char **argv)

@@ -136,6 +136,15 @@ char *git_all_commits(void)
     return text;
 }
 
+bool git_is_ancestor(const char *ancestor, const char *commit)
+{
+    const char *const words[] = {"merge-base", "--is-ancestor", ancestor, commit, NULL};
+    char *text = read_all(words); /* empty: the exit status is the answer */
+    const bool is = text != NULL;
+    free(text);
+    return is;
+}
+
 long git_count_between(const char *from, const char *to)
 {
     char range[128], count[32];

@@ -19,6 +19,9 @@ bool git_commit_time(const char *revision, char time[32]);
  * time; to be freed. NULL where there are none. */
 char *git_all_commits(void);
 
+/* Whether `commit` descends from `ancestor`, or is it; false, too, where that is not known. */
+bool git_is_ancestor(const char *ancestor, const char *commit);
+
 /* Commits that are in `to` and not in `from`; -1: not known. */
 long git_count_between(const char *from, const char *to);
 

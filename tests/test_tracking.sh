@@ -188,6 +188,11 @@ wait $pid
 run bisect_of_no_threads_is_refused 2 "'none': a whole number" bisect HEAD~1 HEAD $small --build false --threads none
 run bisect_of_no_implementation_is_refused 2 "unknown implementation 'none'" bisect HEAD~1 HEAD $small --build false --impl none
 run bisect_of_no_case_is_refused 2 "in descriptor 'none'" bisect HEAD~1 HEAD $small none --build false
+run bisect_of_one_commit_is_refused 2 "^assay: GOOD 'HEAD' and BAD '$(tail -n 1 ../commits)' are the same commit" bisect HEAD "$(tail -n 1 ../commits)" $small --build "touch $folder/built"
+[ "$(cat out err | wc -l)" = 1 ] && ok bisect_of_one_commit_is_one_line || not_ok bisect_of_one_commit_is_one_line "$(cat out err)"
+run bisect_of_exchanged_commits_is_refused 2 "^assay: GOOD 'HEAD' is no ancestor of BAD 'HEAD~3'" bisect HEAD HEAD~3 $small --build "touch $folder/built"
+[ "$(cat out err | wc -l)" = 1 ] && ok bisect_of_exchanged_commits_is_one_line || not_ok bisect_of_exchanged_commits_is_one_line "$(cat out err)"
+[ ! -e "$folder/built" ] && ok bisect_refuses_before_it_builds || not_ok bisect_refuses_before_it_builds "$folder/built is there"
 run bisect_unknown_commit_is_refused 2 "no commit that git knows" bisect nothing HEAD $small
 cd ..
 
