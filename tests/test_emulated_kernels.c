@@ -179,6 +179,32 @@ static void test_emulated_layers_of_networks_and_fills(void **state)
     assert_int_equal(check_all(others, OTHERS, runs, count), ORDERS * (2 * count + 6));
 }
 
+/* Parameters that saturate the sigmoid or leave no softmax. */
+static void test_emulated_parameters_beyond_the_ordinary(void **state)
+{
+    (void)state;
+    static const struct {
+        float conv_bias, bias, scale;
+    } parameters[] = {
+        {INFINITY, 0.0f, 2.0f}, {-INFINITY, 0.0f, 2.0f},  {NAN, 0.0f, 2.0f},
+        {0.0f, INFINITY, 2.0f}, {0.0f, -INFINITY, -2.0f}, {0.0f, 1e30f, 2.0f},
+        {0.0f, 0.0f, 1e30f},    {200.0f, 50.0f, -30.0f},
+    };
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
+        for (size_t v = 0; v < ROWS + OTHERS; v++) {
+            const struct variant *variant = v < ROWS ? &rows[v] : &others[v - ROWS];
+            const struct run run = {v < ROWS ? "mb2ic8ih3iw64oc12kh4sh2ph1oph1"
+                                             : "mb2ic8ih3iw20oc12kh4sh2ph1oph1",
+                                    "conditioned", 4, 0};
+            struct model_fixture f = fixture_make(run.problem, run.fill, 7);
+            f.conv_bias[5] += parameters[i].conv_bias;
+            f.bias[7] += parameters[i].bias;
+            f.problem.scaling_factor = parameters[i].scale;
+            assert_true(check(variant, &f, &run, 1));
+            fixture_free(&f);
+        }
+}
+
 static void test_emulated_random_problems(void **state)
 {
     (void)state;
@@ -204,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_emulated_rows),
         cmocka_unit_test(test_emulated_bits_do_not_depend_on_the_place_in_the_batch),
         cmocka_unit_test(test_emulated_layers_of_networks_and_fills),
+        cmocka_unit_test(test_emulated_parameters_beyond_the_ordinary),
         cmocka_unit_test(test_emulated_random_problems),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
