@@ -26,12 +26,12 @@
 struct process {
     pid_t pid, parent;
     char state;
+    unsigned long long start; /* clock ticks since boot: tells two processes of one number apart */
 };
 
-void strays_adopt(void)
-{
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-}
+/* Descendants from before the first worker. */
+static struct process *inherited;
+static int inherited_count;
 
 /* A small file of /proc, 0-terminated; its length, or -1. */
 static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t size)
@@ -58,9 +58,13 @@ static int list_processes(struct process *list)
         if (!isdigit((unsigned char)e->d_name[0]) ||
             read_proc(p.pid, "stat", text, sizeof text) < 0)
             continue;
-        /* "PID (name) S PPID": the name may hold anything, so the last parenthesis counts. */
+        /* "PID (name) S PPID ...", the start is the 22nd: the name may hold anything, so the last
+         * parenthesis counts. */
         const char *end = strrchr(text, ')');
-        if (!end || sscanf(end + 1, " %c %d", &p.state, &parent) != 2)
+        if (!end || sscanf(end + 1,
+                           " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                           "%*s %llu",
+                           &p.state, &parent, &p.start) != 3)
             continue;
         p.parent = (pid_t)parent;
         list[count++] = p;
@@ -83,6 +87,34 @@ static bool descends_from(const struct process *list, int count, pid_t pid, pid_
         pid = parent;
     }
     return false;
+}
+
+static void remember_inherited(void)
+{
+    struct process *list = malloc(PROCESSES * sizeof *list);
+    const int count = list ? list_processes(list) : 0;
+    inherited = malloc((size_t)count * sizeof *inherited);
+    for (int i = 0; inherited && i < count; i++)
+        if (descends_from(list, count, list[i].pid, getpid()))
+            inherited[inherited_count++] = list[i];
+    free(list);
+}
+
+static bool is_inherited(const struct process *p)
+{
+    for (int i = 0; i < inherited_count; i++)
+        if (inherited[i].pid == p->pid && inherited[i].start == p->start)
+            return true;
+    return false;
+}
+
+void strays_adopt(void)
+{
+    static bool adopted;
+    if (!adopted)
+        remember_inherited();
+    adopted = true;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
 static bool is_marked(pid_t pid)
@@ -123,8 +155,8 @@ static int kill_round(struct process *list, pid_t worker, const pid_t *known, in
         const struct process *p = &list[i];
         if (p->state == 'Z' || p->state == 'X' || is_known(p->pid, known, known_count))
             continue;
-        const bool orphan =
-            p->parent == self && (is_marked(p->pid) || has_other_executable(p->pid));
+        const bool orphan = p->parent == self &&
+                            (is_marked(p->pid) || has_other_executable(p->pid)) && !is_inherited(p);
         if (!orphan && !(worker && descends_from(list, count, p->pid, worker)))
             continue;
         found++;

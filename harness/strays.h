@@ -3,14 +3,18 @@
  * The program is the subreaper of all that its workers start, so a process whose parent has gone
  * (fork and exit, twice, with a session of its own) becomes the program's child and is found in
  * /proc. It is told from the program's other helpers by a mark in the environment that workers
- * inherit, or by another executable. */
+ * inherit, or by another executable; what a shell had started before it became the program
+ * (`assay ... > >(tee log)`, `job & exec assay ...`) by its being there before the first worker. */
 #ifndef ASSAY_HARNESS_STRAYS_H
 #define ASSAY_HARNESS_STRAYS_H
 
 #include <sys/types.h>
 
-/* NAME=VALUE in the environment of every worker; also makes this process the subreaper. */
+/* NAME=VALUE in the environment of every worker. */
 #define STRAYS_MARK "ASSAY_WORKER=1"
+
+/* Before a worker is started: makes this process the subreaper. The first call remembers which
+ * descendants it has already; they are left alone. */
 void strays_adopt(void);
 
 /* Kills and reaps every descendant of `worker` (0: none), and every orphan of a worker that became

@@ -71,6 +71,30 @@ for name in write_input write_weight write_behind daemon_outlives cache_output; 
     fi
 done
 
+# Nor are the innocent what a shell had started before it became the program.
+start="'$ASSAY' verify --threads 1 --impl 'plugin:$folder/honest.so'"
+bash -c "$start $case_ > >(tee '$folder/log' >/dev/null)" 2>"$folder/err"
+status=$?
+for _ in $(seq 100); do
+    grep -q '1 pass' "$folder/log" && break
+    sleep 0.05
+done
+if [ "$status" -eq 0 ] && grep -q '1 pass' "$folder/log"; then
+    ok 'what reads the results is no stray'
+else
+    not_ok 'what reads the results is no stray' "status $status: $(cat "$folder/log" "$folder/err")"
+fi
+sh -c "sleep 300 & echo \$! >'$folder/pid'; exec $start,plugin:$folder/daemon_outlives.so $case_" \
+    >"$folder/log"
+kill "$(cat "$folder/pid")"
+alive=$?
+if [ "$alive" -eq 0 ] && grep -q '1 pass, 1 fail' "$folder/log" &&
+    grep -q 'left 1 process running' "$folder/log"; then
+    ok 'a job of the shell that became the program is no stray beside one that is'
+else
+    not_ok 'a job of the shell that became the program is no stray beside one that is' "$(cat "$folder/log")"
+fi
+
 # A run that is not reproducible passes, and is reported.
 out=$("$ASSAY" verify --json --threads 1 --repeat 6 --impl "plugin:$folder/unordered_sum.so" $case_)
 if [ "$(field deterministic <<<"$out")" = False ]; then
