@@ -12,7 +12,7 @@
 #ifndef ASSAY_HARNESS_IMPLEMENTATION_H
 #define ASSAY_HARNESS_IMPLEMENTATION_H
 
-#include <sys/types.h>
+#include <limits.h>
 
 #include "harness/measurement.h"
 #include "ref/arithmetic_class.h"
@@ -45,6 +45,9 @@ struct implementation {
 
     /* For the rows that share functions: which of them this is. */
     const void *row;
+
+    /* Of an exec:, in a worker: where its files go. */
+    const char *folder;
 
     /* False, with one line in `reason`. Cheap. */
     bool (*supports)(const struct implementation *i, const struct problem *problem,
@@ -92,7 +95,10 @@ struct implementation implementation_gpu_at(size_t index);
 size_t implementation_gpu_count(void);
 enum status implementation_exec_init(struct implementation *implementation, const char *name,
                                      struct error *error);
-void implementation_exec_clean(pid_t worker); /* files of an exec: that was killed */
+/* The folder of an exec:'s files. The program makes it for the worker and removes it with all that
+ * is there, because a worker may be killed. */
+enum status implementation_exec_make_folder(char folder[PATH_MAX], struct error *error);
+void implementation_exec_clean(const char *folder);
 enum status implementation_plugin_init(struct implementation *implementation, const char *name,
                                        struct error *error);
 

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +16,7 @@ struct exec_state {
     struct problem problem;
     struct params params;
     char *command; /* as given, after "exec:" */
-    char folder[PATH_MAX];
+    const char *folder;
 };
 
 static bool supports(const struct implementation *i, const struct problem *problem,
@@ -27,14 +26,21 @@ static bool supports(const struct implementation *i, const struct problem *probl
     return true; /* the command finds out */
 }
 
-/* The folder of a worker's files: its name is known to the program, which cleans up after workers
- * that had no time to. False where no path is as long. */
-static bool folder_of(pid_t worker, char folder[PATH_MAX])
+/* NOTE: no name is made of the process's number: TMPDIR may be shared with processes that have the
+ * same one, in a container or on another machine. */
+enum status implementation_exec_make_folder(char folder[PATH_MAX], struct error *error)
 {
     const char *parent = getenv("TMPDIR");
-    const int n = snprintf(folder, PATH_MAX, "%s/assay-exec-%d",
-                           parent && *parent ? parent : "/tmp", (int)worker);
-    return n + LONGEST_NAME < PATH_MAX;
+    if (!parent || !*parent)
+        parent = "/tmp";
+    const int n = snprintf(folder, PATH_MAX, "%s/assay-exec-XXXXXX", parent);
+    const bool short_enough = n + LONGEST_NAME < PATH_MAX;
+    if (short_enough && mkdtemp(folder))
+        return STATUS_OK;
+    folder[0] = 0;
+    return error_set(error, STATUS_ENVIRONMENT,
+                     "cannot make a temporary folder in '%.400s': %s (TMPDIR says where)", parent,
+                     strerror(short_enough ? errno : ENAMETOOLONG));
 }
 
 static void path_in(const char *folder, const char *name, char path[PATH_MAX])
@@ -45,14 +51,11 @@ static void path_in(const char *folder, const char *name, char path[PATH_MAX])
     strcpy(path + n + 1, name);
 }
 
-/* NOTE: a signal handler calls it, too: of its calls only snprintf is not async-signal-safe by
- * POSIX, and that of glibc is for %s and %d. */
-void implementation_exec_clean(pid_t worker)
+/* NOTE: a signal handler calls it, too: all of its calls are async-signal-safe. */
+void implementation_exec_clean(const char *folder)
 {
     static const char *const names[] = {"case.h5", "output.h5"};
-    char folder[PATH_MAX], path[PATH_MAX];
-    if (!folder_of(worker, folder))
-        return;
+    char path[PATH_MAX];
     for (int i = 0; i < 2; i++) {
         path_in(folder, names[i], path);
         unlink(path);
@@ -74,7 +77,6 @@ static void release(void *state)
     struct exec_state *s = state;
     if (!s)
         return;
-    implementation_exec_clean(getpid());
     free(s->command);
     free(s);
 }
@@ -98,12 +100,9 @@ static enum status prepare(const struct implementation *i, const struct problem 
         return error_set(error, STATUS_ENVIRONMENT, "out of memory");
     s->problem = *problem;
     s->params = *params;
-    const bool short_enough = folder_of(getpid(), s->folder);
-    implementation_exec_clean(getpid()); /* what a process of the same number may have left */
-    if (!short_enough || mkdir(s->folder, 0700) != 0)
-        return error_set(error, STATUS_ENVIRONMENT,
-                         "cannot make the temporary folder '%.400s': %s (TMPDIR says where)",
-                         s->folder, strerror(short_enough ? errno : ENAMETOOLONG));
+    s->folder = i->folder;
+    if (!s->folder) /* started by a build that does not give one */
+        return error_set(error, STATUS_ENVIRONMENT, "no folder for the files of the command");
     return STATUS_OK;
 }
 

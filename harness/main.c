@@ -121,7 +121,7 @@ int main(int argc, char **argv)
     /* For the workers: parallel work is done by OpenMP threads, each with BLAS calls of its own. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
-        return worker_main();
+        return worker_main(argv[2]);
     const int status = run(argc, argv);
     /* An earlier flush may have failed, and have left nothing to write. */
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,11 +27,11 @@
 #define END_ALL_MS 2000
 
 struct worker {
-    pid_t pid; /* 0: reaped */
-    pid_t first_pid;
+    pid_t pid; /* 0: reaped, or not started */
     int socket;
-    size_t memory_limit; /* 0: none */
-    struct worker *next; /* of all that live */
+    char folder[PATH_MAX]; /* of an exec:'s files; "": none */
+    size_t memory_limit;   /* 0: none */
+    struct worker *next;   /* of all that live */
 };
 
 /* Who lives, so that they are not taken for somebody's orphans. */
@@ -82,7 +83,8 @@ void worker_free(struct worker *w)
         close(w->socket);
     if (w->pid != 0)
         end_process(w);
-    implementation_exec_clean(w->first_pid);
+    if (w->folder[0])
+        implementation_exec_clean(w->folder);
     for (struct worker **at = &live_workers; *at; at = &(*at)->next)
         if (*at == w) {
             *at = w->next;
@@ -111,12 +113,13 @@ void worker_end_all(void)
                 nanosleep(&wait, NULL);
                 left--;
             }
-        implementation_exec_clean(w->first_pid);
+        if (w->folder[0])
+            implementation_exec_clean(w->folder);
     }
 }
 
 /* In the child, before exec: only async-signal-safe calls. */
-static void become_worker(const char *binary, int socket, pid_t parent)
+static void become_worker(const char *binary, int socket, const char *folder, pid_t parent)
 {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -136,9 +139,40 @@ static void become_worker(const char *binary, int socket, pid_t parent)
     syscall(SYS_close_range, WORKER_SOCKET + 1, ~0u, 0);
 #endif
     putenv((char *)STRAYS_MARK);
-    static char *const argv[] = {(char *)"assay", (char *)"worker", NULL};
+    char *const argv[] = {(char *)"assay", (char *)"worker", folder[0] ? (char *)folder : NULL,
+                          NULL};
     execv(binary ? binary : "/proc/self/exe", argv);
     _exit(3);
+}
+
+static enum status start_process(struct worker *w, const char *binary, struct error *error)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_set(error, STATUS_ENVIRONMENT, "cannot make a socket pair: %s",
+                         strerror(errno));
+    w->socket = pair[0];
+    const pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        become_worker(binary, pair[1], w->folder, parent);
+    const int e = errno;
+    close(pair[1]);
+    if (pid < 0)
+        return error_set(error, STATUS_ENVIRONMENT, "cannot start a process: %s", strerror(e));
+    setpgid(pid, pid); /* as the child does: whoever comes first */
+    w->pid = pid;
+    return STATUS_OK;
+}
+
+static enum status send_start(const struct worker *w, const char *implementation,
+                              const struct run_options *options, struct error *error)
+{
+    struct worker_request request = {.verb = VERB_START, .options = *options};
+    snprintf(request.implementation, sizeof request.implementation, "%s", implementation);
+    if (send(w->socket, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request)
+        return STATUS_OK;
+    return error_set(error, STATUS_ENVIRONMENT, "cannot speak to a new process: %s",
+                     strerror(errno));
 }
 
 enum status worker_create(struct worker **worker, const char *binary, const char *implementation,
@@ -147,38 +181,27 @@ enum status worker_create(struct worker **worker, const char *binary, const char
 {
     strays_adopt();
     *worker = NULL;
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-        return error_set(error, STATUS_ENVIRONMENT, "cannot make a socket pair: %s",
-                         strerror(errno));
     struct worker *w = calloc(1, sizeof *w);
-    const pid_t parent = workers_owner = getpid();
-    const pid_t pid = w ? fork() : -1;
-    if (pid == 0)
-        become_worker(binary, pair[1], parent);
-    close(pair[1]);
-    if (pid < 0) {
-        const int e = errno;
-        close(pair[0]);
-        free(w);
-        return error_set(error, STATUS_ENVIRONMENT, "cannot start a process: %s", strerror(e));
-    }
-    setpgid(pid, pid); /* as the child does: whoever comes first */
-    w->pid = w->first_pid = pid;
-    w->socket = pair[0];
+    if (!w)
+        return error_set(error, STATUS_ENVIRONMENT, "out of memory");
+    w->socket = -1;
     w->memory_limit = memory_limit;
+    /* Listed first, so that a signal finds the folder as soon as it is made. */
+    workers_owner = getpid();
     w->next = live_workers;
     live_workers = w;
-    struct worker_request request = {.verb = VERB_START, .options = *options};
-    snprintf(request.implementation, sizeof request.implementation, "%s", implementation);
-    if (send(w->socket, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request) {
-        const int e = errno;
+    enum status status = STATUS_OK;
+    if (strncmp(implementation, "exec:", 5) == 0)
+        status = implementation_exec_make_folder(w->folder, error);
+    if (status == STATUS_OK)
+        status = start_process(w, binary, error);
+    if (status == STATUS_OK)
+        status = send_start(w, implementation, options, error);
+    if (status == STATUS_OK)
+        *worker = w;
+    else
         worker_free(w);
-        return error_set(error, STATUS_ENVIRONMENT, "cannot speak to a new process: %s",
-                         strerror(e));
-    }
-    *worker = w;
-    return STATUS_OK;
+    return status;
 }
 
 /* Sends a request, with a file descriptor where fd >= 0. */

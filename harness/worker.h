@@ -76,7 +76,8 @@ void worker_thaw(struct worker *worker);
  * themselves within grace_s; how many there were. */
 int worker_kill_strays(struct worker *worker, double grace_s);
 
-/* The other side: the body of `assay worker`. Returns the exit status. */
-int worker_main(void);
+/* The other side: the body of `assay worker [FOLDER]`, which is for the files of an exec:. Returns
+ * the exit status. */
+int worker_main(const char *folder);
 
 #endif

@@ -153,7 +153,7 @@ static bool receive(struct worker_request *request, int *fd)
     return n == (ssize_t)sizeof *request;
 }
 
-int worker_main(void)
+int worker_main(const char *folder)
 {
     struct server server = {.arena = {.fd = -1}};
     struct worker_request request;
@@ -165,6 +165,7 @@ int worker_main(void)
     server.options = request.options;
     if (implementation_resolve(server.name, &server.implementation, &error) != STATUS_OK)
         return STATUS_BAD_INPUT;
+    server.implementation.folder = folder;
     omp_set_num_threads(server.options.threads);
     while (receive(&request, &fd)) {
         struct worker_answer answer = {0};

@@ -142,8 +142,18 @@ check 'exec: a signal ends what runs, too' [ -z "$(pgrep -f '^sleep 4713')" ]
 check 'exec: and leaves no file' [ -z "$(ls "$TMPDIR")" ]
 TMPDIR="$t/a folder whose name is longer than most, and isn't without a quote"
 mkdir "$TMPDIR"
+# Others whose TMPDIR is the same may have processes of the numbers that are next here.
+next=$(sh -c 'echo $$')
+(cd "$TMPDIR" && seq -f 'assay-exec-%.0f' "$next" $((next + 299)) | xargs mkdir)
+check 'exec: where another has its folders' status 1 verify --impl "exec:cp {case} {output}" $case_
+check 'exec: or where nothing needs one' status 0 verify --impl cpu-gemm $case_
+check 'exec: those of others are left alone' [ "$(ls "$TMPDIR" | wc -l)" -eq 300 ]
+rmdir "$TMPDIR"/*
 check 'exec: any TMPDIR' status 1 verify --impl "exec:cp {case} {output}" $case_
 check 'exec: is where the files are' has "$t/out" "output.h5': dataset '/output' is missing"
+TMPDIR=$t/none
+check 'exec: no TMPDIR' status 3 verify --impl "exec:cp {case} {output}" $case_
+check 'exec: which is said' has "$t/err" "cannot make a temporary folder in '$t/none': No such file"
 unset TMPDIR
 
 # ---- JUnit -------------------------------------------------------------------------------------------
