@@ -142,8 +142,9 @@ enum status output_file_read(struct output_file *file, int64_t first, int64_t co
  * A file is written as `PATH.tmp.PID` in the same folder, the space for all of it is reserved
  * first, and it is renamed to `path` by commit, whole and synced. Until then, and after any
  * failure, whatever stood at `path` stands there unchanged. The same content gives the same bytes:
- * no time stamps. (On SIGINT and SIGTERM: new_file_remove_temporaries, harness/new_file.h. SIGXFSZ
- * has to be ignored by the program, or a limit on file sizes kills it in the midst of a write.)
+ * no time stamps. (On a signal that ends the program: new_file_remove_temporaries,
+ * harness/new_file.h. SIGXFSZ has to be ignored by the program, or a limit on file sizes kills it
+ * in the midst of a write.)
  *
  * After a failure the writer can only be freed. */
 

@@ -73,7 +73,9 @@ static void leave_the_program(int socket)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPROF, SIG_DFL);
     signal(SIGINT, SIG_IGN); /* the program decides; the child follows when its socket closes */
-    static const int ends[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTERM, SIGHUP};
+    signal(SIGQUIT, SIG_IGN);
+    static const int ends[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGABRT, SIGTERM,
+                               SIGHUP,  SIGXCPU, SIGALRM, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         signal(ends[i], SIG_DFL);
     if (!SANITIZED)

@@ -51,9 +51,9 @@ static int unknown_command(const char *name)
     return command_error(&error);
 }
 
-/* Ctrl-C leaves nothing that runs and no half-written file behind, and still ends the program as a
- * signal does. So does a reader of the results that goes away: at the next write, and not in the
- * middle of a file. */
+/* Ctrl-C, a limit of time, or a batch system's warning leaves nothing that runs and no half-written
+ * file behind, and still ends the program as a signal does. So does a reader of the results that
+ * goes away: at the next write, and not in the middle of a file. */
 static void on_interrupt(int number)
 {
     worker_end_all();
@@ -64,7 +64,8 @@ static void on_interrupt(int number)
 
 static void handle_interrupts(void)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int numbers[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
+                                  SIGXCPU, SIGALRM, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const struct sigaction interrupt = {.sa_handler = on_interrupt};
         struct sigaction before;

@@ -35,8 +35,8 @@ enum status new_file_commit(struct new_file *file, struct error *error);
 /* Removes the file if it was not committed. A zeroed struct is legal. */
 void new_file_release(struct new_file *file);
 
-/* Removes what this process has not committed; async-signal-safe, for the handler of SIGINT and
- * SIGTERM on the way out. */
+/* Removes what this process has not committed; async-signal-safe, for the handler of the
+ * signals that end the program. */
 void new_file_remove_temporaries(void);
 
 #endif

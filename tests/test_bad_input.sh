@@ -309,8 +309,10 @@ rm -f stderr.log
 
 # ---- interrupted -----------------------------------------------------------------------------------
 
-for signal in INT TERM; do # a job in the background would inherit that SIGINT is ignored
-    env --default-signal=INT,TERM "$assay" golden --out interrupted.h5 home@mb64 >/dev/null 2>&1 &
+ulimit -S -c 0
+for signal in INT TERM HUP QUIT XCPU ALRM USR1 USR2; do
+    # (a job in the background would inherit that SIGINT and SIGQUIT are ignored)
+    env --default-signal="$signal" "$assay" golden --out interrupted.h5 home@mb64 >/dev/null 2>&1 &
     pid=$!
     for _ in $(seq 100); do
         [ -n "$(find . -name 'interrupted.h5*')" ] && break
@@ -318,10 +320,11 @@ for signal in INT TERM; do # a job in the background would inherit that SIGINT i
     done
     kill -s "$signal" "$pid"
     wait "$pid" 2>/dev/null
-    if [ -z "$(find . -name 'interrupted.h5*')" ]; then
+    status=$?
+    if [ "$(kill -l "$status")" = "$signal" ] && [ -z "$(find . -name 'interrupted.h5*')" ]; then
         ok "golden_ended_by_SIG${signal}_leaves_nothing"
     else
-        not_ok "golden_ended_by_SIG${signal}_leaves_nothing" "$(ls -A)"
+        not_ok "golden_ended_by_SIG${signal}_leaves_nothing" "status $status, $(ls -A)"
         rm -f interrupted.h5*
     fi
 done

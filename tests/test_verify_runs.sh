@@ -130,16 +130,18 @@ check 'exec: no file is left' [ -z "$(ls "$TMPDIR")" ]
 check 'exec: what lies beside the output' status 1 verify \
     --impl 'exec:: {case}; mkdir -p {output}/a && : >{output}/a/b && : >{output}.tmp' $case_
 check 'exec: goes, too' [ -z "$(ls "$TMPDIR")" ]
-"$ASSAY" verify --impl "exec:: >{output}.tmp; sleep 4713; : {case} {output}" $case_ >/dev/null 2>&1 &
-pid=$!
-for _ in $(seq 100); do
-    pgrep -f '^sleep 4713' >/dev/null && break
-    sleep 0.05
+for signal in TERM USR1; do
+    "$ASSAY" verify --impl "exec:: >{output}.tmp; sleep 4713; : {case} {output}" $case_ >/dev/null 2>&1 &
+    pid=$!
+    for _ in $(seq 100); do
+        pgrep -f '^sleep 4713' >/dev/null && break
+        sleep 0.05
+    done
+    kill -s $signal $pid
+    wait $pid 2>/dev/null
+    check "exec: SIG$signal ends what runs, too" [ -z "$(pgrep -f '^sleep 4713')" ]
+    check 'exec: and leaves no file' [ -z "$(ls "$TMPDIR")" ]
 done
-kill $pid
-wait $pid 2>/dev/null
-check 'exec: a signal ends what runs, too' [ -z "$(pgrep -f '^sleep 4713')" ]
-check 'exec: and leaves no file' [ -z "$(ls "$TMPDIR")" ]
 TMPDIR="$t/a folder whose name is longer than most, and isn't without a quote"
 mkdir "$TMPDIR"
 # Others whose TMPDIR is the same may have processes of the numbers that are next here.
