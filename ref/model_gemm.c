@@ -44,7 +44,7 @@ struct scratch {
     float *padded;                       /* [in_channels][plane] */
     float *c;                            /* [group phases * columns * Cout][block] */
     float *reciprocal;                   /* [group phases * columns][block] */
-    float *line;                         /* one channel of a row phase, columns interleaved */
+    float *line;                         /* [block][columns], one channel of a row phase */
     const float **c_of, **reciprocal_of; /* [columns] */
     int64_t *place;                      /* [columns] */
 };
@@ -102,14 +102,11 @@ static bool scratch_init(struct scratch *s, const struct tile_plan *plan)
 {
     const struct problem *p = &plan->subpixel.problem;
     const int64_t n = plan->column_count, phases = plan->group_phases * n;
-    int64_t window = 0;
-    for (int64_t j = 0; j < n; j++)
-        window = plan->columns[j].place > window ? plan->columns[j].place : window;
     s->padded_block = floats(plan->before + p->in_channels * plan->plane);
     s->padded = s->padded_block ? s->padded_block + plan->before : NULL;
     s->c = floats(phases * p->out_channels * plan->block);
     s->reciprocal = floats(phases * plan->block);
-    s->line = floats(plan->block * p->stride_w + window);
+    s->line = floats(plan->block * n);
     s->c_of = calloc((size_t)n, sizeof *s->c_of);
     s->reciprocal_of = calloc((size_t)n, sizeof *s->reciprocal_of);
     s->place = calloc((size_t)n, sizeof *s->place);
@@ -262,15 +259,13 @@ static void store_line(const struct tile_plan *plan, const struct block *b,
     const struct problem *p = &plan->subpixel.problem;
     const int64_t stride = p->stride_w, n = plan->column_count;
     const int64_t out_h = problem_output_h(p), out_w = problem_output_w(p);
-    const int64_t low = plan->columns[0].offset - plan->columns[0].place;
     for (int64_t q = b->q; q < b->q + b->positions;) {
         int64_t image, a, first;
         position_of(plan, b, q, &image, &a, &first);
         int64_t end = first + b->q + b->positions - q;
         const int64_t next = q + plan->pitch - q % plan->pitch;
         end = end < plan->end_b ? end : plan->end_b;
-        const float *start = line + (q - b->q) * stride; /* `low` behind the stride's multiples */
-        const float *from = start - (stride * first + low);
+        const float *start = line + (q - b->q) * n;
         q = next;
         if (a < row->first || a >= row->end)
             continue;
@@ -278,6 +273,9 @@ static void store_line(const struct tile_plan *plan, const struct block *b,
             y +
             ((image * p->out_channels + channel) * out_h + a * p->stride_h + row->offset) * out_w;
         if (plan->columns_contiguous) {
+            /* The places are `low` behind the stride's multiples, and n is the stride. */
+            const int64_t low = plan->columns[0].offset - plan->columns[0].place;
+            const float *from = start - (stride * first + low);
             int64_t left = stride * first + low, right = stride * end + low;
             left = left > 0 ? left : 0;
             right = right < out_w ? right : out_w;
@@ -294,8 +292,10 @@ static void store_line(const struct tile_plan *plan, const struct block *b,
             const struct axis_phase *column = &phase->column_class->phases[phase->phase];
             const int64_t b0 = first > column->first ? first : column->first;
             const int64_t b1 = end < column->end ? end : column->end;
-            for (int64_t i = b0; i < b1; i++)
-                to[stride * i + column->offset] = start[(i - first) * stride + phase->place];
+            const float *in = start + (b0 - first) * n + phase->place;
+            float *out = to + stride * b0 + column->offset;
+            for (int64_t i = 0; i < b1 - b0; i++) /* one, where n is not the stride */
+                out[i * stride] = in[i * stride];
         }
     }
 }
@@ -315,13 +315,8 @@ static void finish(const struct tile_plan *plan, const struct block *b, const st
             s->c_of[j] = c;
             s->reciprocal_of[j] = reciprocal;
         }
-        struct sigmoid_row line = {n,
-                                   plan->subpixel.problem.stride_w,
-                                   b->positions,
-                                   s->c_of,
-                                   s->reciprocal_of,
-                                   s->place,
-                                   s->line};
+        struct sigmoid_row line = {n,        n,      b->positions, s->c_of, s->reciprocal_of,
+                                   s->place, s->line};
         for (int64_t channel = 0; channel < plan->epilogue.channels; channel++) {
             plan->kernels->sigmoid_f32(&plan->epilogue, channel, &line);
             store_line(plan, b, row, s->line, channel, y);

@@ -70,10 +70,11 @@ static bool columns_init(struct tile_plan *plan)
             low = least(low, offset);
             high = most(high, offset);
         }
+    const struct problem *p = &plan->subpixel.problem;
+    plan->columns_contiguous = n == p->stride_w && high - low < p->stride_w;
+    /* As in y, or else in any order: offsets may lie as far apart as the stride is long. */
     for (int64_t i = 0; i < n; i++)
-        plan->columns[i].place = plan->columns[i].offset - low;
-    plan->columns_contiguous =
-        n == plan->subpixel.problem.stride_w && high - low < plan->subpixel.problem.stride_w;
+        plan->columns[i].place = plan->columns_contiguous ? plan->columns[i].offset - low : i;
     return true;
 }
 

@@ -43,7 +43,7 @@ struct column_phase {
     const struct axis_class *column_class;
     int64_t phase;  /* in its class */
     int64_t offset; /* output column = stride_w * b + offset */
-    int64_t place;  /* offset - smallest offset */
+    int64_t place;  /* of its output among a position's, column_count of them side by side */
 };
 
 struct tile_plan {

@@ -309,6 +309,28 @@ static void test_vector_kernels_of_every_isa_agree(void **state)
     fixture_free(&f);
 }
 
+/* Memory is for the outputs that there are, where strides and dilations are far longer than a
+ * row. */
+static void test_gemm_fp32_memory_does_not_grow_with_the_stride(void **state)
+{
+    (void)state;
+    static const char *const descriptors[] = {
+        "mb1ic1ih1oc1kh1sh100000000",
+        "mb2ic3ih2oc5kh2sh1sw100000000pw49999990",
+        "mb1ic2ih1oc3kh3sh7sw100000000dw40000001pw40000000ph1",
+        "mb2ic4ih5iw4oc3kh2kw2sh2dw3",
+    };
+    omp_set_num_threads(1);
+    for (size_t i = 0; i < sizeof descriptors / sizeof *descriptors; i++) {
+        struct model_fixture f = fixture_make(descriptors[i], "conditioned", 1);
+        define_all(&f);
+        gemm_runs(&f);
+        for (int64_t j = 0; j < problem_output_count(&f.problem); j++)
+            assert_within((double)f.y[j], f.expected[j], 2e-6);
+        fixture_free(&f);
+    }
+}
+
 /* 0 * Inf must not come from padding. */
 static void test_infinite_weight_does_not_meet_padding(void **state)
 {
@@ -331,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_magnitudes_enclose_where_sizes_differ),
         cmocka_unit_test(test_gemm_fp32_has_nan_where_the_definition_has),
         cmocka_unit_test(test_gemm_fp32_bits_do_not_depend_on_threads),
+        cmocka_unit_test(test_gemm_fp32_memory_does_not_grow_with_the_stride),
         cmocka_unit_test(test_vector_kernels_of_every_isa_agree),
         cmocka_unit_test(test_infinite_weight_does_not_meet_padding),
     };
