@@ -81,9 +81,11 @@ static enum status read_attributes(hid_t file, struct problem *p, struct error *
     if (!present)
         return error_set(error, STATUS_BAD_INPUT, "attribute 'scaling_factor' is missing");
     p->scaling_factor = isnan(scale) ? NAN : (float)scale; /* one NaN, as descriptors have */
-    if (isinf(p->scaling_factor) && !isinf(scale))
+    const bool overflow = isinf(p->scaling_factor) && !isinf(scale);
+    if (overflow || (p->scaling_factor == 0.0f && scale != 0.0))
         return error_set(error, STATUS_BAD_INPUT,
-                         "attribute 'scaling_factor' is '%g': it overflows float32", scale);
+                         "attribute 'scaling_factor' is '%g': it %s float32", scale,
+                         overflow ? "overflows" : "underflows");
     return STATUS_OK;
 }
 

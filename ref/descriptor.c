@@ -114,8 +114,20 @@ static enum status parse_integer(const char *key, const char **text, int64_t *va
     return STATUS_OK;
 }
 
+/* Infinity or 0 would be tried in the place of the number that was asked for. */
+static enum status check_range(const char *key, const char *number, float value,
+                               struct error *error)
+{
+    const bool overflow = isinf(value) && !strstr(number, "inf");
+    const bool underflow = value == 0.0f && strcspn(number, "123456789") < strcspn(number, "e");
+    if (!overflow && !underflow)
+        return STATUS_OK;
+    return error_set(error, STATUS_BAD_INPUT, "descriptor key '%s' is '%s': it %s float32", key,
+                     number, overflow ? "overflows" : "underflows");
+}
+
 /* Decimal, with sign, fraction and exponent, or [-]inf, or nan. The digits are cut out first, so
- * that strtod sees neither hexadecimal numbers nor the letters of the next key. */
+ * that strtof sees neither hexadecimal numbers nor the letters of the next key. */
 static enum status parse_real(const char *key, const char **text, float *value, struct error *error)
 {
     const char *p = *text;
@@ -152,7 +164,7 @@ static enum status parse_real(const char *key, const char **text, float *value, 
                          "descriptor key '%s' needs a number, found '%.20s'", key, *text);
     *text = p;
     *value = isnan(v) ? NAN : v; /* one NaN, so that what is printed comes back the same */
-    return STATUS_OK;
+    return check_range(key, number, v, error);
 }
 
 /* `home` or `home@mbN`; sets *matched when the word begins as either does. */

@@ -133,6 +133,10 @@ bad descriptor_with_a_negative_size 2 \
 bad descriptor_with_a_zero_stride 2 \
     "descriptor 'mb1ic1ih1oc1kh1sh0': stride height '0' must be at least 1" \
     verify mb1ic1ih1oc1kh1sh0
+bad descriptor_with_a_factor_too_large 2 "descriptor key 'sf' is '1e39': it overflows float32" \
+    verify mb1ic1ih1oc1kh1sf1e39
+bad descriptor_with_a_factor_too_small 2 "descriptor key 'sf' is '1e-50': it underflows float32" \
+    verify mb1ic1ih1oc1kh1sf1e-50
 bad descriptor_of_enormous_tensors 2 \
     "descriptor 'mb1ic1048576ih1048576iw1048577oc1kh1': *too large*" \
     verify mb1ic1048576ih1048576iw1048577oc1kh1

@@ -110,6 +110,11 @@ static void scale_overflows(hid_t f)
     const double scale = 1e300;
     put_attribute(f, "scaling_factor", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &scale, 0);
 }
+static void scale_underflows(hid_t f)
+{
+    const double scale = -1e-300;
+    put_attribute(f, "scaling_factor", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &scale, 0);
+}
 static void seed_negative(hid_t f)
 {
     make_int(f, "seed", -1);
@@ -280,6 +285,7 @@ static const struct bad_case bad_cases[] = {
     BAD(no_scale, "attribute 'scaling_factor' is missing"),
     BAD(scale_is_string, "attribute 'scaling_factor' is of type string: it must be a float"),
     BAD(scale_overflows, "attribute 'scaling_factor' is '1e+300': it overflows float32"),
+    BAD(scale_underflows, "attribute 'scaling_factor' is '-1e-300': it underflows float32"),
     BAD(seed_negative, "attribute 'seed' is '-1': it must not be negative"),
     BAD(no_input, "dataset '/input' is missing"),
     BAD(no_params, "dataset '/params/conv_transpose.weight' is missing"),

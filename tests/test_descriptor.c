@@ -18,6 +18,10 @@ static void test_descriptor_print_gives_the_shortest_form(void **state)
         {"mb1ic4ih5oc4kh3sfinf", "mb1ic4ih5oc4kh3sfinf"},
         {"mb1ic4ih5oc4kh3sfnan", "mb1ic4ih5oc4kh3sfnan"},
         {"mb1ic4ih5oc4kh3sf-0", "mb1ic4ih5oc4kh3sf-0"},
+        {"mb1ic4ih5oc4kh3sf0.00e-99", "mb1ic4ih5oc4kh3sf0"},
+        {"mb1ic4ih5oc4kh3sf-inf", "mb1ic4ih5oc4kh3sf-inf"},
+        {"mb1ic4ih5oc4kh3sf3.4028235e38", "mb1ic4ih5oc4kh3sf3.4028235e+38"},
+        {"mb1ic4ih5oc4kh3sf1e-45", "mb1ic4ih5oc4kh3sf1e-45"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         struct problem p, again;
@@ -66,6 +70,10 @@ static void test_descriptor_junk_is_refused_with_the_piece(void **state)
         {"mb1ic4ih5oc4kh3sf", "needs a number"},
         {"mb1ic4ih5oc4kh3sf0x10", "unknown piece"},
         {"mb1ic4ih5oc4kh3sf--1", "needs a number"},
+        {"mb1ic4ih5oc4kh3sf1e39", "key 'sf' is '1e39': it overflows float32"},
+        {"mb1ic4ih5oc4kh3sf-3.5e38cb0", "key 'sf' is '-3.5e38': it overflows float32"},
+        {"mb1ic4ih5oc4kh3sf1e-50", "key 'sf' is '1e-50': it underflows float32"},
+        {"mb1ic4ih5oc4kh3sf-0.001e-45", "key 'sf' is '-0.001e-45': it underflows float32"},
         {"mb1ic4ih5oc4kh3cb2", "0 or 1"},
         {"mb1ic4ih5oc4kh3bs3", "must have 1, or out_channels"},
         {"MB1ic4ih5oc4kh3", "unknown piece"},
