@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "harness/tensor_hash.h"
@@ -97,6 +98,19 @@ static bool guard_is_intact(char *guard, size_t bytes)
     return (unsigned char)guard[0] == GUARD_BYTE && memcmp(guard, guard + 1, bytes - 1) == 0;
 }
 
+/* A limit on file sizes holds for shared memory, too. */
+static enum status no_memory_file(size_t bytes, int code, struct error *error)
+{
+    struct rlimit limit;
+    if (code == EFBIG && getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes)
+        return error_set(error, STATUS_ENVIRONMENT,
+                         "the case needs %zu bytes of shared memory, and files are limited to %llu "
+                         "(ulimit -f)",
+                         bytes, (unsigned long long)limit.rlim_cur);
+    return error_set(error, STATUS_ENVIRONMENT, "cannot make %.1f GB of shared memory: %s",
+                     (double)bytes * 1e-9, strerror(code));
+}
+
 enum status arena_create(struct arena *a, const struct problem *problem, struct error *error)
 {
     *a = (struct arena){.fd = -1, .problem = *problem};
@@ -113,8 +127,7 @@ enum status arena_create(struct arena *a, const struct problem *problem, struct 
         fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         const int e = errno;
         arena_release(a);
-        return error_set(error, STATUS_ENVIRONMENT, "cannot make %.1f GB of shared memory: %s",
-                         (double)l.total * 1e-9, strerror(e));
+        return no_memory_file(l.total, e, error);
     }
     a->base = mmap(NULL, l.total, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
     if (a->base == MAP_FAILED) {

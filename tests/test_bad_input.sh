@@ -259,6 +259,14 @@ file_limit() {
     fi
 }
 file_limit
+err=$(ulimit -f 4; exec "$assay" verify --impl cpu-gemm $d 2>&1 >/dev/null)
+status=$?
+if [ "$status" -eq 3 ] &&
+    [[ $err == "assay: the case needs "*" of shared memory, and files are limited to 4096 (ulimit -f)" ]]; then
+    ok verify_over_the_file_limit
+else
+    not_ok verify_over_the_file_limit "status $status: $err"
+fi
 
 mkdir disk
 if mount -t tmpfs -o size=256k assay-test disk 2>/dev/null; then
