@@ -267,12 +267,12 @@ static void narrow_class(struct finding *f, const struct comparator *c,
 }
 
 static void sense_row(struct finding *f, const struct comparator *c, int64_t channel,
-                      const double *expected, const double *worst, int64_t n)
+                      const double *expected, const double *typical, int64_t n)
 {
     for (int i = 0; i < SENSES; i++) {
         const double without = c->without[i][channel];
         for (int64_t j = 0; j < n; j++) {
-            const double moved = fabs(expected[j] - without) / worst[j];
+            const double moved = fabs(expected[j] - without) / typical[j];
             f->moved[i] = moved > f->moved[i] ? moved : f->moved[i];
         }
     }
@@ -319,7 +319,7 @@ static bool visit(void *context, int thread, const struct oracle_strip *s)
                 worst = typical;
             }
             if (s->image == c->sensed)
-                sense_row(f, c, channel, expected, worst, s->columns);
+                sense_row(f, c, channel, expected, typical, s->columns);
             struct comparison r;
             k->compare_row(f->got, expected, typical, NULL, s->columns, f->max_ratio,
                            f->max_abs_error, &r);

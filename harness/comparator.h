@@ -47,7 +47,7 @@ struct comparison_report {
     enum arithmetic_class narrowest; /* the narrowest class under which every element would pass */
     bool has_narrowest;              /* false: consistent with none */
     /* Of the first image compared: how far the output would move if a stage were left out, over
-     * what the rule allows before it fails. Below 1 the data cannot tell. */
+     * the bound within which it passes. Up to 1 the data cannot tell. */
     double without_convolution, without_softmax;
     char where[512]; /* where the bad elements lie, in words; empty when none */
 };

@@ -256,6 +256,36 @@ static void test_sensitivity_is_low_on_kernelbench_under_a_percent(void **state)
     bench_release(&b);
 }
 
+/* The same data tell less the more a class allows, by as much as it allows more. */
+static void test_sensitivity_shrinks_from_class_to_class(void **state)
+{
+    (void)state;
+    static const enum arithmetic_class classes[] = {CLASS_FP32, CLASS_TF32, CLASS_BF16};
+    const struct tolerance derived = {.rule = TOLERANCE_DERIVED};
+    struct bench b;
+    bool same;
+    struct error error = {0};
+    double before[2] = {1e6, 1e6};
+    bench_init(&b, "mb2ic64ih8oc32kh4sh2ph1oph1", "kernelbench");
+    judge(&b, NULL, &same);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        struct comparator *comparator;
+        struct comparison_report report;
+        assert_int_equal(comparator_create(&comparator, &b.problem, &b.params, classes[i], &derived,
+                                           1.0, arena_poison[0], &error),
+                         STATUS_OK);
+        assert_int_equal(comparator_images(comparator, 0, 2, b.x, b.y, &error), STATUS_OK);
+        comparator_report(comparator, &report);
+        comparator_free(comparator);
+        const double now[2] = {report.without_convolution, report.without_softmax};
+        for (int k = 0; k < 2; k++) {
+            assert_true(now[k] > 0.0 && now[k] < 0.5 * before[k]);
+            before[k] = now[k];
+        }
+    }
+    bench_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_attribution_names_each_fault),
         cmocka_unit_test(test_attribution_of_noise_names_nothing),
         cmocka_unit_test(test_sensitivity_is_low_on_kernelbench_under_a_percent),
+        cmocka_unit_test(test_sensitivity_shrinks_from_class_to_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
