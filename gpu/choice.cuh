@@ -49,8 +49,8 @@ static enum status choice_prepare(struct variant_context *context, struct error 
     if (!choice)
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     context->state = choice;
-    error_set(error, STATUS_UNSUPPORTED, "no variant keeps within the class");
-    enum status status = STATUS_UNSUPPORTED;
+    struct error last; /* the caller's is for a failure */
+    enum status status = error_set(&last, STATUS_UNSUPPORTED, "no variant keeps within the class");
     for (size_t i = 0; i < list.count && status == STATUS_UNSUPPORTED; i++) {
         const struct variant_ops *ops = list.ops[i];
         if ((list.within_class && ops->info.cls > context->cls) ||
@@ -62,13 +62,15 @@ static enum status choice_prepare(struct variant_context *context, struct error 
         choice->context.state = NULL;
         choice->context.note[0] = 0;
         choice->context.varies = false;
-        status = ops->prepare ? ops->prepare(&choice->context, error) : STATUS_OK;
+        status = ops->prepare ? ops->prepare(&choice->context, &last) : STATUS_OK;
         if (status != STATUS_OK && ops->release)
             ops->release(&choice->context);
         context->varies = choice->context.varies;
     }
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
         choice->ops = NULL;
+        *error = last;
+    }
     return status;
 }
 

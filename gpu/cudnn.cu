@@ -1,6 +1,7 @@
 #include "gpu/cudnn.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 
 static const struct cudnn_api *api;        /* set before the first call through it */
 static cudnn_handle handles[DEVICE_LIMIT]; /* one a device, for the life of the process */
+/* Of the handles: a stream is set and used in one go, whatever plans of other threads do. */
+static pthread_mutex_t handles_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 bool cudnn_conv_supports(const struct problem *p, char *reason, size_t reason_size)
 {
@@ -277,10 +280,12 @@ static enum status execute(struct cudnn_conv *conv, cudnn_descriptor plan, const
     set(&c, pack, PACK_UNIQUE_IDS, TYPE_INT64, 3, ids);
     set(&c, pack, PACK_WORKSPACE, TYPE_VOID_PTR, 1, &workspace);
     finalize(&c, pack, "the pointers");
+    pthread_mutex_lock(&handles_mutex);
     if (c.code == 0)
         note_call(&c, api->set_stream(conv->handle, stream), "setting the stream");
     if (c.code == 0)
         note_call(&c, api->execute(conv->handle, plan, pack), "executing the plan");
+    pthread_mutex_unlock(&handles_mutex);
     destroy(pack);
     return calls_status(&c, error);
 }
@@ -418,8 +423,11 @@ enum status cudnn_conv_create(struct cudnn_conv **out_conv, const struct variant
     if (!conv)
         return error_set(error, STATUS_ENVIRONMENT, "out of host memory");
     cudnn_handle *handle = &handles[context->device];
-    if (!*handle && api->create(handle) != 0) {
+    pthread_mutex_lock(&handles_mutex);
+    if (!*handle && api->create(handle) != 0)
         *handle = NULL;
+    pthread_mutex_unlock(&handles_mutex);
+    if (!*handle) {
         status =
             error_set(error, STATUS_UNSUPPORTED, "cuDNN %s cannot start on this device", reason);
         goto out;

@@ -1,5 +1,6 @@
 #include "gpu/cudnn_api.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "gpu/cudnn.h"
@@ -11,6 +12,8 @@ const struct cudnn_api *cudnn_load(char *reason, size_t reason_size)
     static struct cudnn_api api;
     static char why[256];
     static int state; /* 0: not tried, 1: loaded, -1: absent */
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&mutex);
     if (state == 0) {
         void *library = library_open(names, why, sizeof why);
         bool all = library != NULL;
@@ -29,6 +32,7 @@ const struct cudnn_api *cudnn_load(char *reason, size_t reason_size)
 #undef GET
         state = all ? 1 : -1;
     }
+    pthread_mutex_unlock(&mutex);
     if (state > 0)
         return &api;
     snprintf(reason, reason_size, "%s", why);

@@ -159,9 +159,9 @@ static const struct last_shape *shape_for(const struct problem *p)
     return shape;
 }
 
-static int shared_bytes(const struct problem *p)
+static int shared_bytes(const struct last_shape *shape, int channels)
 {
-    return (int)p->out_channels * (shape_for(p)->width + 1) * (int)sizeof(float);
+    return channels * (shape->width + 1) * (int)sizeof(float);
 }
 
 /* ---- the variant ---------------------------------------------------------------------------- */
@@ -229,8 +229,9 @@ static enum status try_last(struct variant_context *context, struct state *s, bo
         *seconds = 1e-3 * ms;
     }
     *seconds += cudnn_conv_seconds(*conv);
+    /* For all the shape's channels: the limit is the kernel's, and another plan may have more. */
     CHECK(cudaFuncSetAttribute(shape_for(p)->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               shared_bytes(p)));
+                               shared_bytes(shape_for(p), shape_for(p)->channels)));
 out:
     if (stop)
         cudaEventDestroy(stop);
@@ -294,7 +295,7 @@ static enum status launch_last(struct variant_context *context, const float *d_x
     if (status != STATUS_OK)
         return status;
     shape->kernel<<<(unsigned)((args.pixels + shape->width - 1) / shape->width), THREADS,
-                    shared_bytes(p), stream>>>(args);
+                    shared_bytes(shape, args.channels), stream>>>(args);
     CHECK_LAUNCH("finish_channels_last_kernel");
 out:
     return status;

@@ -34,6 +34,11 @@ static inline struct fast_divisor fast_divisor_make(uint32_t divisor)
     return by;
 }
 
+/* Without a maximum subtracted, numerators below 2^-126 beside a sum of 2^-60 become zero: a
+ * scaled probability up to 2^-66 of this. And the factor of a numerator, the scaling factor over
+ * the sum, has to stay finite. */
+constexpr float kMostScale = 0x1p40f;
+
 /* Why neither fused kernel can do it, or NULL. */
 static inline const char *fused_refusal(const struct problem *p,
                                         const struct cudaDeviceProp *device)
@@ -51,6 +56,8 @@ static inline const char *fused_refusal(const struct problem *p,
         why = "more than 64 input channels are not supported";
     else if (p->out_channels > kRepairChannels)
         why = "more than 128 output channels are not supported";
+    else if (!(fabsf(p->scaling_factor) < kMostScale))
+        why = "the scaling factor is beyond the epilogue's range";
     return why;
 }
 

@@ -101,6 +101,8 @@ static bool supports(const struct problem *p, const struct cudaDeviceProp *devic
         why = "too many pixels for 32-bit numbering";
     else if (!geometry_fit(&g, p, larger(p->batch, 1)))
         why = "rows do not fit in shared memory";
+    else if ((double)g.tiles * kTilePixels + g.max_shift >= 0x1p31) /* strips have more */
+        why = "too many pixels for 32-bit numbering";
     if (why)
         snprintf(reason, reason_size, "%s", why);
     return why == NULL;
@@ -171,9 +173,9 @@ static enum status prepare(struct variant_context *context, struct error *error)
         goto out;
     CHECK(launch_blocks(pack_weights_kernel, 256, 256, context->d_weight, shared->weights, g,
                         shared->range.weight_scale));
+    /* What a block may have, for the limit is the kernel's: another plan may need more. */
     CHECK(cudaFuncSetAttribute(fused_kernel(shared->pairs),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               (int)fused_layout_make(&g).total));
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, (int)kSharedBytes));
     CHECK(cudaDeviceSynchronize());
 out:
     return status;

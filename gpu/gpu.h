@@ -110,6 +110,9 @@ enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, in
 enum status gpu_plan_run_host(struct gpu_plan *plan, const float *x, float *y, double *h2d_s,
                               double *d2h_s, struct error *error);
 
+/* Frees the device's x and y that such runs keep for the next one. */
+void gpu_plan_release_buffers(struct gpu_plan *plan);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,6 @@
 /* Devices and plans: everything of gpu.h but the table. */
 #include <cuda_runtime.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,12 @@ enum status gpu_status(struct error *error)
     if (code == cudaSuccess && count > 0)
         return STATUS_OK;
     cudaGetLastError();
+    int driver = 0, runtime = 0;
+    if (code == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+        driver > 0 && cudaRuntimeGetVersion(&runtime) == cudaSuccess)
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the CUDA driver is for CUDA %d.%d: %d.%d or later is needed",
+                         driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     if (code == cudaSuccess || code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver ||
         code == cudaErrorStubLibrary)
         return error_set(error, STATUS_UNSUPPORTED, "no CUDA device");
@@ -55,17 +62,20 @@ static enum status device_properties(int device, const struct cudaDeviceProp **p
 {
     static struct cudaDeviceProp known[DEVICE_LIMIT];
     static bool have[DEVICE_LIMIT];
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     enum status status = gpu_status(error);
     if (status != STATUS_OK)
         return status;
     if (device < 0 || device >= gpu_device_count() || device >= DEVICE_LIMIT)
         return error_set(error, STATUS_BAD_INPUT, "no CUDA device %d: there are %d, from 0", device,
                          gpu_device_count());
+    pthread_mutex_lock(&mutex);
     if (!have[device])
         CHECK(cudaGetDeviceProperties(&known[device], device));
     have[device] = true;
     *properties = &known[device];
 out:
+    pthread_mutex_unlock(&mutex);
     return status;
 }
 
@@ -309,6 +319,7 @@ enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, in
 {
     if (images == 0)
         return STATUS_OK;
+    cudaGetLastError(); /* an error that the caller left would be taken for a launch's */
     const enum status status =
         images < 0 || images > plan->context.slice
             ? error_set(error, STATUS_BAD_INPUT, "%lld images asked of a plan for %lld",
@@ -317,6 +328,13 @@ enum status gpu_plan_run(struct gpu_plan *plan, const float *d_x, float *d_y, in
     if (status != STATUS_OK)
         error_prefix(error, "variant '%s' on '%.180s'", plan->ops->info.name, plan->descriptor);
     return status;
+}
+
+void gpu_plan_release_buffers(struct gpu_plan *plan)
+{
+    cudaFree(plan->d_y);
+    cudaFree(plan->d_x);
+    plan->d_x = plan->d_y = NULL;
 }
 
 static double now_seconds(void)
@@ -334,11 +352,12 @@ enum status gpu_plan_run_host(struct gpu_plan *plan, const float *x, float *y, d
     const int64_t x_image = problem_input_image(p), y_image = problem_output_image(p);
     const int64_t slice = plan->context.slice;
     double to_device = 0.0, to_host = 0.0;
+    cudaGetLastError();
     CHECK(cudaSetDevice(plan->context.device));
-    if (slice > 0 && !plan->d_y) {
+    if (slice > 0 && !plan->d_x)
         CHECK(cudaMalloc(&plan->d_x, (size_t)(slice * x_image) * sizeof *x));
+    if (slice > 0 && !plan->d_y)
         CHECK(cudaMalloc(&plan->d_y, (size_t)(slice * y_image) * sizeof *y));
-    }
     for (int64_t first = 0; first < p->batch; first += slice) {
         const int64_t images = p->batch - first < slice ? p->batch - first : slice;
         double start = now_seconds();

@@ -182,8 +182,9 @@ static enum status stream_prepare(struct variant_context *context,
     CHECK(cudaMemset(state->notes, 0, sizeof *state->notes + 2 * slice * sizeof(uint32_t)));
     CHECK(launch_blocks(stream_pack_kernel, 512, 256, context->d_weight, state->weights, *g,
                         state->row->columns, state->row->parts, state->range.weight_scale));
+    /* What a block may have, for the limit is the kernel's: another plan may need more. */
     CHECK(cudaFuncSetAttribute(state->row->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               (int)stream_shared(state->row, g)));
+                               (int)kSharedBytes));
     /* One split of L1 for both, so that either starts while the other runs. */
     CHECK(cudaFuncSetAttribute(state->row->kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                state->row->columns >= 64 ? 100 : 72));

@@ -18,12 +18,14 @@ struct server {
     void *state;
 };
 
-static void set_answer(struct worker_answer *answer, enum status status, const struct error *error)
+/* Once it has prepared a problem an implementation supports it. */
+static void set_answer(struct worker_answer *answer, enum worker_verb verb, enum status status,
+                       const struct error *error)
 {
     answer->status = status;
-    answer->outcome = status == STATUS_OK            ? WORKER_DONE
-                      : status == STATUS_UNSUPPORTED ? WORKER_UNSUPPORTED
-                                                     : WORKER_FAILED;
+    answer->outcome = status == STATUS_OK                                    ? WORKER_DONE
+                      : status == STATUS_UNSUPPORTED && verb == VERB_PREPARE ? WORKER_UNSUPPORTED
+                                                                             : WORKER_FAILED;
     if (status != STATUS_OK)
         snprintf(answer->message, sizeof answer->message, "%s", error->message);
 }
@@ -127,7 +129,7 @@ static void serve(struct server *s, const struct worker_request *request, int fd
     answer->seconds = clock_seconds() - start;
     if (request->verb == VERB_RUN && status == STATUS_OK)
         describe(s);
-    set_answer(answer, status, &error);
+    set_answer(answer, request->verb, status, &error);
 }
 
 /* Receives a request and the descriptor that may come with it (-1: none). */

@@ -195,37 +195,57 @@ int64_t problem_reduction_length(const struct problem *p)
            taps_per_pixel(p->kernel_w, p->stride_w, p->dilation_w);
 }
 
-/* (input, tap) pairs of one axis whose output exists: for every tap, inputs i with
- * 0 <= i * stride - padding + k * dilation < out. */
-static double valid_pairs(int64_t in, int64_t kernel, int64_t stride, int64_t padding,
-                          int64_t dilation, int64_t out)
+/* What one axis has of (input, tap) pairs whose output exists, 0 <= i * stride - padding +
+ * k * dilation < out, and of inputs and taps that are in one. */
+struct axis_use {
+    double pairs, inputs, taps;
+};
+
+static struct axis_use axis_use(int64_t in, int64_t kernel, int64_t stride, int64_t padding,
+                                int64_t dilation, int64_t out)
 {
-    double pairs = 0;
+    struct axis_use use = {0.0, 0.0, 0.0};
+    int64_t seen = in; /* the first input that an earlier tap has met: they only move down */
     for (int64_t k = 0; k < kernel; k++) {
         const int64_t offset = k * dilation - padding;
         const int64_t first = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
         const int64_t room = out - 1 - offset;
         const int64_t last = room < 0 ? -1 : room / stride;
         const int64_t end = last < in - 1 ? last : in - 1;
-        if (end >= first)
-            pairs += (double)(end - first + 1);
+        if (end < first)
+            continue;
+        const int64_t fresh = (end < seen - 1 ? end : seen - 1) - first + 1;
+        use.pairs += (double)(end - first + 1);
+        use.inputs += fresh > 0 ? (double)fresh : 0.0;
+        use.taps += 1.0;
+        seen = first < seen ? first : seen;
     }
-    return pairs;
+    return use;
+}
+
+static void axes_use(const struct problem *p, struct axis_use *rows, struct axis_use *columns)
+{
+    *rows = axis_use(p->height, p->kernel_h, p->stride_h, p->padding_h, p->dilation_h,
+                     problem_output_h(p));
+    *columns = axis_use(p->width, p->kernel_w, p->stride_w, p->padding_w, p->dilation_w,
+                        problem_output_w(p));
 }
 
 double problem_flops(const struct problem *p)
 {
-    const double rows = valid_pairs(p->height, p->kernel_h, p->stride_h, p->padding_h,
-                                    p->dilation_h, problem_output_h(p));
-    const double columns = valid_pairs(p->width, p->kernel_w, p->stride_w, p->padding_w,
-                                       p->dilation_w, problem_output_w(p));
+    struct axis_use rows, columns;
+    axes_use(p, &rows, &columns);
     return 2.0 * (double)p->batch * (double)p->in_channels * (double)(p->out_channels / p->groups) *
-           rows * columns;
+           rows.pairs * columns.pairs;
 }
 
 double problem_bytes(const struct problem *p)
 {
-    return 4.0 * ((double)problem_input_count(p) + (double)problem_output_count(p) +
-                  (double)problem_weight_count(p) + (double)p->bias_count +
+    struct axis_use rows, columns;
+    axes_use(p, &rows, &columns);
+    const double x = (double)p->batch * (double)p->in_channels * rows.inputs * columns.inputs;
+    const double weights =
+        (double)p->in_channels * (double)(p->out_channels / p->groups) * rows.taps * columns.taps;
+    return 4.0 * (x + weights + (double)problem_output_count(p) + (double)p->bias_count +
                   (p->has_conv_bias ? (double)p->out_channels : 0.0));
 }

@@ -86,7 +86,8 @@ int64_t problem_tap_period(int64_t stride, int64_t dilation);
  * epilogue is not counted. */
 double problem_flops(const struct problem *problem);
 
-/* The fewest bytes that device memory must move: x, W, both biases read once, y written once. */
+/* The fewest bytes that device memory must move: what any output depends on of x and W, and both
+ * biases, read once, y written once. */
 double problem_bytes(const struct problem *problem);
 
 #ifdef __cplusplus

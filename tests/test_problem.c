@@ -48,7 +48,38 @@ static double flops_by_enumeration(const struct problem *p)
            (double)(p->out_channels / p->groups);
 }
 
-static void test_problem_flops_equal_enumeration(void **state)
+/* Pixels of x and taps of W that some output depends on, one by one. */
+static double bytes_by_enumeration(const struct problem *p)
+{
+    const int64_t in_axis[2] = {p->height, p->width}, taps[2] = {p->kernel_h, p->kernel_w};
+    const int64_t stride[2] = {p->stride_h, p->stride_w},
+                  dilation[2] = {p->dilation_h, p->dilation_w};
+    const int64_t padding[2] = {p->padding_h, p->padding_w};
+    const int64_t out[2] = {problem_output_h(p), problem_output_w(p)};
+    double inputs = 1.0, used_taps = 1.0;
+    for (int axis = 0; axis < 2; axis++) {
+        bool input[64] = {false}, tap[64] = {false};
+        for (int64_t i = 0; i < in_axis[axis]; i++)
+            for (int64_t k = 0; k < taps[axis]; k++) {
+                const int64_t o = i * stride[axis] - padding[axis] + k * dilation[axis];
+                if (o >= 0 && o < out[axis])
+                    input[i] = tap[k] = true;
+            }
+        int count[2] = {0, 0};
+        for (int i = 0; i < 64; i++) {
+            count[0] += input[i];
+            count[1] += tap[i];
+        }
+        inputs *= count[0];
+        used_taps *= count[1];
+    }
+    return 4.0 * ((double)(p->batch * p->in_channels) * inputs +
+                  (double)(p->in_channels * p->out_channels / p->groups) * used_taps +
+                  (double)(problem_output_count(p) + p->bias_count) +
+                  (double)(p->has_conv_bias ? p->out_channels : 0));
+}
+
+static void test_problem_flops_and_bytes_equal_enumeration(void **state)
 {
     (void)state;
     const char *const problems[] = {"mb2ic3ih5iw7oc4kh3kw2sh2sw3ph1pw0oph1opw2",
@@ -56,10 +87,14 @@ static void test_problem_flops_equal_enumeration(void **state)
                                     "mb1ic2ih9oc2kh3sh1ph2",
                                     "mb3ic1ih1oc1kh1",
                                     "mb1ic2ih4oc2kh2sh5oph3",
-                                    "mb1ic64ih64oc128kh4sh2ph1oph1"};
+                                    "mb1ic64ih64oc128kh4sh2ph1oph1",
+                                    "mb2ic3ih64oc2kh1ph30",
+                                    "mb1ic2ih20oc3kh3sh2ph12dh7cb0",
+                                    "mb1ic2ih7iw9oc3kh2sh3ph2pw1dh5dw4oph2bs1"};
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
         const struct problem p = parsed(problems[i]);
         assert_within(problem_flops(&p), flops_by_enumeration(&p), 0.0);
+        assert_within(problem_bytes(&p), bytes_by_enumeration(&p), 0.0);
     }
 }
 
@@ -123,7 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_problem_home_has_its_published_sizes),
-        cmocka_unit_test(test_problem_flops_equal_enumeration),
+        cmocka_unit_test(test_problem_flops_and_bytes_equal_enumeration),
         cmocka_unit_test(test_problem_reduction_length_is_reached),
         cmocka_unit_test(test_problem_refused_where_pytorch_refuses),
         cmocka_unit_test(test_problem_accepted_where_pytorch_accepts),
