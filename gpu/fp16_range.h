@@ -13,7 +13,7 @@ struct fp16_range {
     float weight_scale; /* brings the largest weight into [2^14, 2^15), with room for rounding; 0
                            where a weight is not finite */
     /* An image's largest |x| must lie within these, or all of x be zero. */
-    float smallest, largest; /* largest -1: no image may */
+    float smallest, largest; /* 0: however small; largest -1: no image may */
 };
 
 static inline float fp16_weight_scale(const float *weight, int64_t count)
@@ -69,33 +69,35 @@ static inline struct fp16_met fp16_weights_met(const struct problem *p, const fl
 /* W as [Cin, Cout / groups, kH, kW] at `weight`; operands of `parts` fp16 numbers: 1, of tf32's
  * accuracy, or 2, of fp32 grade.
  *
- * x times x_scale must stay in fp16's range, and its largest be far enough above fp16's smallest
- * step, which errs by 2^-25, for that to be at most 2^-24 of the largest magnitude, 2^-25 where the
- * operand is split in two.
+ * x times x_scale must stay in fp16's range. What is under fp16's smallest step is lost, at most
+ * 2^-25 of the scale's unit, which shifts a logit by at most 2^-25 / x_scale times the sum of |w|
+ * that it meets. Where that is at most 2^-26, a quarter of what the exponentials err by, x may be
+ * as small as it likes. Where it is more, an image's largest has to be so large that what is lost
+ * is at most 2^-24 of it, which tf32's bound allows.
  *
- * For fp32 grade the same must hold of every product, for an output's bound knows only those that
- * it sums. An operand that is under 2^-1 when scaled may err by more than 2^-24 of itself, by 2^-25
- * of the scale's unit. Those of x shift a logit by at most 2^-25 / x_scale times the sum of |w|
- * that it meets: x_scale is raised until that is 2^-26, a quarter of what the exponentials err by.
- * Those of W, n of them, by n max|x| 2^-25 / weight_scale: an image where that exceeds 2^-26 is
- * refused. */
+ * For fp32 grade that is not enough, for an output's bound knows only the products that it sums:
+ * x_scale is raised until the shift is 2^-26. The same holds of W: an operand that is under 2^-1
+ * when scaled may err by more than 2^-24 of itself, by 2^-25 of the scale's unit; n of them shift
+ * a logit by n max|x| 2^-25 / weight_scale, and an image where that exceeds 2^-26 is refused. */
 static inline struct fp16_range fp16_range_of(const struct problem *p, const float *weight,
                                               int parts)
 {
     struct fp16_range range = {16.0f, fp16_weight_scale(weight, problem_weight_count(p)), 0.0f,
                                -1.0f};
     struct fp16_met met = {0.0, 0};
+    if (range.weight_scale > 0.0f)
+        met = fp16_weights_met(p, weight, range.weight_scale);
     if (parts == 2) {
         range.x_scale = 128.0f;
-        if (range.weight_scale > 0.0f)
-            met = fp16_weights_met(p, weight, range.weight_scale);
         while (range.x_scale < 2.0 * met.sum && range.x_scale < 0x1p125f) /* 1 / it is normal */
             range.x_scale *= 2.0f;
     }
-    range.smallest = (parts == 2 ? 1.0f : 0.5f) / range.x_scale;
-    if (range.weight_scale > 0.0f && 2.0 * met.sum <= range.x_scale) {
+    const bool quiet = 2.0 * met.sum <= range.x_scale; /* the shift is at most 2^-26 */
+    if (!quiet)
+        range.smallest = 0.5f / range.x_scale;
+    if (range.weight_scale > 0.0f && (quiet || parts == 1)) {
         range.largest = 65504.0f / range.x_scale;
-        if (met.small > 0)
+        if (parts == 2 && met.small > 0)
             range.largest = fminf(range.largest, range.weight_scale / (2.0f * (float)met.small));
     }
     return range;

@@ -10,12 +10,13 @@
  *     gpu/stream_fp16.cu     any other shape; gpu-stream-fp16 is this one alone
  *
  * Class tf32: fp16 keeps tf32's 10 bits. What it lacks is range, which powers of two give back: W
- * is scaled by its largest magnitude at prepare, x by 16, so that images whose largest |x| is
- * within [0.03125, 4094] keep the class's bound. The kernel notes the largest |x| of every image,
- * and gpu/fused_repair.cuh, which follows in the stream, computes the others again in IEEE fp32:
- * images out of range, with NaN or infinities, those whose softmax would need a maximum subtracted
- * (gpu/fused_rows.cuh), or all of them where a weight is not finite. A pass over x beforehand would
- * cost 31 us. The choice is an image's own, so bits don't depend on slicing.
+ * is scaled by its largest magnitude at prepare, x by 16, so that images whose largest |x| is at
+ * most 4094, and at least 0.03125 where weights are large, keep the class's bound
+ * (gpu/fp16_range.h). The kernel notes the largest |x| of every image, and gpu/fused_repair.cuh,
+ * which follows in the stream, computes the others again in IEEE fp32: images out of range, with
+ * NaN or infinities, those whose softmax would need a maximum subtracted (gpu/fused_rows.cuh), or
+ * all of them where a weight is not finite. A pass over x beforehand would cost 31 us. The choice
+ * is an image's own, so bits don't depend on slicing.
  *
  * What the forms measure and what was tried: gpu/fused_rows.cu, gpu/stream_fp16.cu. */
 #include <string.h>

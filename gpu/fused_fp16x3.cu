@@ -9,9 +9,9 @@
  *     gpu/fused_rows_x3.cu   padding of up to 1, rows of 96 to 129 outputs
  *     gpu/fused_split.cu     any
  *
- * x is scaled by 128, so that images whose largest |x| is within [0.0078, 512] are computed here
- * (by more, and so other images, where weights are large or far apart: gpu/fp16_range.h); the rest,
- * those with NaN or infinities, and in the first form those whose softmax would need a maximum
+ * x is scaled by 128, so that images whose largest |x| is at most 512 are computed here (by more,
+ * and so fewer images, where weights are large or far apart: gpu/fp16_range.h); the rest, those
+ * with NaN or infinities, and in the first form those whose softmax would need a maximum
  * subtracted, in IEEE fp32 by gpu/fused_repair.cuh. */
 #include <string.h>
 

@@ -7,7 +7,8 @@
  * channels. The kernels, their tile and who holds what: gpu/stream_tile.cuh.
  *
  * Class tf32, with gpu-fused-fp16's scales: W by its largest magnitude at prepare, x by 16, so that
- * images whose largest |x| is within [0.03125, 4094] keep the class's bound; others in IEEE fp32.
+ * images whose largest |x| is at most 4094, and at least 0.03125 where weights are large, keep the
+ * class's bound (gpu/fp16_range.h); others in IEEE fp32.
  *
  * Launch: as many blocks as there are tiles; 160 to 256 threads, 64 to 168 registers, no spills.
  * Shared memory: ring of 3 to 10 stages, 31 to 206 KB, and 1 to 20 KB of tables.

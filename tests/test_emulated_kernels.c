@@ -206,6 +206,24 @@ static void test_emulated_parameters_beyond_the_ordinary(void **state)
         }
 }
 
+/* Tensors down to one of which fp16 keeps nothing, at bounds that know how dark they are. */
+static void test_emulated_dark_images(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < ROWS + OTHERS; v++)
+        for (int octave = -6; octave >= -30; octave -= 8) {
+            const struct variant *variant = v < ROWS ? &rows[v] : &others[v - ROWS];
+            const struct run run = {v < ROWS ? "mb1ic16ih3iw64oc12kh4sh2ph1oph1"
+                                             : "mb1ic16ih3iw20oc12kh4sh2ph1oph1",
+                                    "kernelbench", 4, 0};
+            struct model_fixture f = fixture_make(run.problem, run.fill, 7);
+            for (int64_t i = 0; i < problem_input_count(&f.problem); i++)
+                f.x[i] = ldexpf(f.x[i], octave);
+            assert_true(check(variant, &f, &run, 1));
+            fixture_free(&f);
+        }
+}
+
 static void test_emulated_random_problems(void **state)
 {
     (void)state;
@@ -232,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_emulated_bits_do_not_depend_on_the_place_in_the_batch),
         cmocka_unit_test(test_emulated_layers_of_networks_and_fills),
         cmocka_unit_test(test_emulated_parameters_beyond_the_ordinary),
+        cmocka_unit_test(test_emulated_dark_images),
         cmocka_unit_test(test_emulated_random_problems),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
