@@ -3,9 +3,11 @@
 
 import gc
 import sys
+import warnings
 
 import pytorch_module_fixture as fixture
 import torch
+import torch.nn.utils.prune
 import assay_torch
 from assay_torch import Model, plan_cache
 from pytorch_module_fixture import SMALL, close, exact, on, pair
@@ -60,6 +62,49 @@ def test_changed_parameters_are_seen(device):
         for m in (model, new):
             m.conv_transpose.weight.mul_(0.5)
         close(new(x), exact(model, x))
+
+
+class Halved(torch.nn.ConvTranspose2d):
+    def forward(self, x, output_size=None):
+        return 0.5 * super().forward(x, output_size)
+
+
+@on("cpu", "cuda")
+def test_layer_that_is_more_than_its_convolution_is_called(device):
+    def keep_half(layer):
+        torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.5)
+
+    def own_forward(layer):
+        layer.forward = lambda x: 0.5 * torch.nn.ConvTranspose2d.forward(layer, x)
+
+    changes = {
+        "weight_norm": torch.nn.utils.weight_norm,
+        "parametrized weight_norm": torch.nn.utils.parametrizations.weight_norm,
+        "prune": keep_half,
+        "forward hook": lambda layer: layer.register_forward_hook(lambda m, x, y: 0.5 * y),
+        "own forward": own_forward,
+        "class": lambda layer: setattr(layer, "__class__", Halved),
+    }
+    x = torch.randn(2, 6, 5, 7, device=device)
+    for what, change in changes.items():
+        model, new = pair(device, arithmetic="fp32")
+        with torch.no_grad():
+            new(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weight_norm's new form is the other one
+            for m in (model, new):
+                change(m.conv_transpose)
+        for step in range(3):  # the weight follows what it is made of
+            for m in (model, new):
+                optimizer = torch.optim.SGD(m.parameters(), lr=0.5)
+                optimizer.zero_grad()
+                (m(x) - 0.3).square().sum().backward()
+                optimizer.step()
+        with torch.no_grad():
+            try:
+                close(new(x), model(x), 2e-4)
+            except AssertionError as error:
+                raise AssertionError(f"{what}: {error}") from None
 
 
 @on("cpu", "cuda")

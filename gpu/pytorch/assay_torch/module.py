@@ -66,7 +66,8 @@ class ModelNew(Model):
     with Model within the rounding of that class; the CPU computes in fp32.
 
     What the library does not cover (unbatched input, float64, integers, a bias along other
-    dimensions than the channels) is computed by Model's five calls, errors included.
+    dimensions than the channels, a layer that is more than its convolution) is computed by Model's
+    five calls, errors included.
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class ModelNew(Model):
             if y is not None:
                 return y
         conv, bias = self.conv_transpose, self.bias
+        if not _is_plain(conv):
+            return super().forward(x)
         weight, conv_bias, scaling_factor = conv.weight, conv.bias, self.scaling_factor
         kind = x.device.type
         autocast = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
@@ -171,6 +174,7 @@ class ModelNew(Model):
             weight is None
             or bias is None
             or (conv_bias is None and "bias" not in parameters)
+            or not _is_plain(conv)
             or _is_watched(x, weight)
             or torch.is_autocast_enabled("cuda")
         ):
@@ -184,6 +188,19 @@ class ModelNew(Model):
             compute = lambda x, *_: call.run(plan, x)  # noqa: E731
             return Direct.apply(compute, x, weight, conv_bias, bias, *call.attributes)
         return call.run(plan, x)
+
+
+def _is_plain(conv):
+    """Whether to call `conv` is to compute its convolution and nothing else: hooks may set its
+    weight first (weight_norm, prune), another class or forward may compute anything."""
+    return (
+        type(conv).forward is nn.ConvTranspose2d.forward
+        and "forward" not in conv.__dict__
+        and not conv._forward_pre_hooks
+        and not conv._forward_hooks
+        and not conv._backward_pre_hooks
+        and not conv._backward_hooks
+    )
 
 
 def _covered(x, weight, conv_bias, bias, scaling_factor, groups, autocast):
