@@ -154,6 +154,27 @@ def test_refusals_are_pytorchs(device):
     same_error(lambda: model(x), lambda: new(x))
 
 
+@on("cpu", "cuda")
+def test_attributes_of_any_form(device):
+    x = torch.randn(2, 6, 5, 7, device=device)
+    for changed in (
+        {3: (2,), 4: (1,), 5: (1,)},  # one value stands for both
+        {4: [1]},
+        {5: (1,)},
+        {3: [2, 2], 4: [1, 1], 5: [1, 1]},
+        {3: torch.tensor([2, 2]).numpy()[0]},
+        {7: True},
+    ):
+        arguments = [changed.get(i, value) for i, value in enumerate(SMALL)]
+        model, new = pair(device, arguments, arithmetic="fp32")
+        with torch.no_grad():
+            close(new(x), exact(model, x))
+    for changed in ({3: 2.0}, {4: (1, 1, 1)}, {3: (2, 2, 2), 4: (1,)}, {7: None}, {7: "2"}):
+        arguments = [changed.get(i, value) for i, value in enumerate(SMALL)]
+        model, new = pair(device, arguments)
+        same_error(lambda: model(x), lambda: new(x))
+
+
 @on("cuda")
 def test_other_devices_are_refused_as_pytorch_does(device):
     model, new = pair(device)

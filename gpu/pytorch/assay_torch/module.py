@@ -1,5 +1,7 @@
 """Model: the five PyTorch calls. ModelNew: the same module on libassay.so."""
 
+from numbers import Integral
+
 import torch
 from torch import nn
 from torch.autograd import forward_ad
@@ -119,7 +121,7 @@ class ModelNew(Model):
         weight, conv_bias, scaling_factor = conv.weight, conv.bias, self.scaling_factor
         kind = x.device.type
         autocast = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
-        if not _covered(x, weight, conv_bias, bias, scaling_factor, conv.groups, autocast):
+        if not _covered(x, conv, weight, conv_bias, bias, scaling_factor, autocast):
             return super().forward(x)
         arithmetic = self.arithmetic or DEFAULT
         dtype = x.dtype
@@ -203,7 +205,12 @@ def _is_plain(conv):
     )
 
 
-def _covered(x, weight, conv_bias, bias, scaling_factor, groups, autocast):
+def _is_pair(value):
+    """(h, w) as the library takes it; what else PyTorch takes, (1,) for (1, 1), is for PyTorch."""
+    return isinstance(value, tuple) and [isinstance(v, Integral) for v in value] == [True, True]
+
+
+def _covered(x, conv, weight, conv_bias, bias, scaling_factor, autocast):
     """Whether the operator computes what the five calls would. Where they would refuse, they shall
     say so: False."""
     if x.dim() != 4 or x.dtype not in _FLOATS or weight.dim() != 4:
@@ -226,9 +233,9 @@ def _covered(x, weight, conv_bias, bias, scaling_factor, groups, autocast):
         return False
     if not isinstance(scaling_factor, (int, float)) or x.shape[1] != weight.shape[0]:
         return False
-    if bias.dim() > 4:
+    if bias.dim() > 4 or not all(map(_is_pair, geometry(conv)[:4])):
         return False
-    out_channels = weight.shape[1] * groups
+    out_channels = weight.shape[1] * conv.groups
     return bias.numel() == 1 or (
         bias.numel() == out_channels and bias.dim() >= 3 and bias.shape[-3] == out_channels
     )
