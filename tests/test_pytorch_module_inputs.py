@@ -66,12 +66,13 @@ def test_dtypes(device):
         (torch.float32, torch.float16),
         (torch.float16, torch.bfloat16),
     ):
-        model, new = pair(device, dtype=inner)
-        model.bias.data, new.bias.data = model.bias.data.to(outer), new.bias.data.to(outer)
-        x = torch.randn(1, 6, 4, 4, device=device).to(inner)
-        with torch.no_grad():
-            assert new(x).dtype is model(x).dtype
-            close(new(x).float(), model(x).float(), 5e-3)
+        for shape in ((9, 1, 1), (1,), ()):  # of no dimensions, it is not
+            model, new = pair(device, (*SMALL[:6], shape, 2.0), dtype=inner)
+            model.bias.data, new.bias.data = model.bias.data.to(outer), new.bias.data.to(outer)
+            x = torch.randn(1, 6, 4, 4, device=device).to(inner)
+            with torch.no_grad():
+                assert new(x).dtype is model(x).dtype, (inner, outer, shape)
+                close(new(x).float(), model(x).float(), 5e-3)
 
 
 @on("cpu", "cuda")

@@ -128,7 +128,7 @@ class ModelNew(Model):
         if autocast:
             # The convolution would be in half precision, the softmax and what follows in float32.
             dtype, arithmetic = torch.float32, self.arithmetic or "tf32"
-        if bias.dtype is not dtype:
+        if bias.dtype is not dtype and bias.dim() > 0:  # a scalar's type does not widen
             dtype = torch.promote_types(dtype, bias.dtype)
         attributes = (
             *geometry(conv),
