@@ -53,6 +53,35 @@ def test_compile_autocast_and_half(device):
         close(y, exact(model, x.bfloat16()))
 
 
+@on("cpu", "cuda")
+def test_compile_of_transforms(device):
+    model, new = pair(device, arithmetic="fp32")
+    x = torch.randn(2, 6, 5, 7, device=device)
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph.code)
+        return graph
+
+    transforms = {
+        "none": lambda m: m,
+        "jvp": lambda m: lambda x: torch.func.jvp(m, (x,), (torch.ones_like(x),))[1],
+        "grad": lambda m: torch.func.grad(lambda x: m(x).square().sum()),
+        "jacfwd": lambda m: torch.func.jacfwd(lambda x: m(x).sum((0, 2, 3))),
+    }
+    for name, transform in transforms.items():
+        torch._dynamo.reset()
+        graphs.clear()
+        with torch.no_grad():
+            y = torch.compile(transform(new), backend=keep, fullgraph=True)(x)
+            try:
+                close(y, transform(model)(x), 1e-2 if device == "cuda" else 1e-5)
+            except AssertionError as error:
+                raise AssertionError(f"{name}: {error}") from None
+        ours = "conv_transpose2d_softmax_sigmoid" in "".join(graphs)
+        assert ours == (name == "none"), f"{name}: {graphs}"
+
+
 @on("cuda")
 def test_compile_with_graphs_sees_changed_parameters(device):
     torch._dynamo.reset()

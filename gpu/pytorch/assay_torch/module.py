@@ -137,11 +137,9 @@ class ModelNew(Model):
             dtype,
         )
         arguments = (x, weight, conv_bias, bias, *attributes)
-        if torch.compiler.is_compiling():
-            return conv_transpose2d_softmax_sigmoid(*arguments)
         if _is_transformed():
             return super().forward(x)  # vmap, jvp and the like have rules for the five calls only
-        if _is_watched(x, weight):
+        if torch.compiler.is_compiling() or _is_watched(x, weight):
             return conv_transpose2d_softmax_sigmoid(*arguments)
         capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
         if _needs_gradient(x, weight, conv_bias, bias):
@@ -250,8 +248,13 @@ def _needs_gradient(x, weight, conv_bias, bias):
     )
 
 
+@torch.compiler.assume_constant_result  # the compiler's own guards say when it changes
+def _is_in_functorch():
+    return _functorch_level() is not None
+
+
 def _is_transformed():
-    return _functorch_level() is not None or forward_ad._current_level >= 0
+    return _is_in_functorch() or forward_ad._current_level >= 0
 
 
 def _is_watched(x, weight):
