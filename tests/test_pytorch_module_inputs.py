@@ -143,6 +143,9 @@ def test_refusals_are_pytorchs(device):
     ):
         x = x.to(device)
         same_error(lambda: model(x), lambda: new(x))
+    x = torch.randn(2, 6, 5, 7, device=device)
+    for x in (x.to_sparse(), [x], x.cpu().numpy(), None):
+        same_error(lambda: model(x), lambda: new(x))
     # The output would have no rows.
     arguments = (3, 4, 1, 1, 2, 0, (4, 1, 1), 2.0)
     model, new = pair(device, arguments)

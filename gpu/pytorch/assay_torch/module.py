@@ -116,7 +116,7 @@ class ModelNew(Model):
             if y is not None:
                 return y
         conv, bias = self.conv_transpose, self.bias
-        if not _is_plain(conv):
+        if not isinstance(x, torch.Tensor) or not _is_plain(conv):
             return super().forward(x)
         weight, conv_bias, scaling_factor = conv.weight, conv.bias, self.scaling_factor
         kind = x.device.type
@@ -212,6 +212,8 @@ def _covered(x, conv, weight, conv_bias, bias, scaling_factor, autocast):
     """Whether the operator computes what the five calls would. Where they would refuse, they shall
     say so: False."""
     if x.dim() != 4 or x.dtype not in _FLOATS or weight.dim() != 4:
+        return False
+    if x.layout is not torch.strided:
         return False
     if x.device != weight.device or x.device != bias.device:
         return False
