@@ -4,6 +4,7 @@
 import copy
 import pickle
 import sys
+from unittest import mock
 
 import pytorch_module_fixture as fixture
 import torch
@@ -11,7 +12,8 @@ from pytorch_module_fixture import SMALL, close, exact, on, pair, same_error
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import assay_torch
-from assay_torch import ModelNew, module, plan_cache
+from assay_torch import ModelNew, chain_operator, module, plan_cache
+from assay_torch.repeated_call import RepeatedCall
 
 
 def long_ways(call, *arguments):
@@ -150,6 +152,35 @@ def test_repeated_call_sees_what_is_asked_of_it(device):
         wide = copy.deepcopy(model)
         wide.load_state_dict(replaced)
         close(torch.func.functional_call(new, replaced, (x,)), exact(wide, x))
+    with torch.inference_mode():
+        replaced = {k: v * 0.5 for k, v in new.state_dict().items()}
+        close(torch.func.functional_call(new, replaced, (x,)), exact(wide, x))
+
+
+def test_repeated_call_takes_inference_tensors_the_long_way():
+    _, new = pair("cpu")
+    conv, x = new.conv_transpose, torch.randn(2, 6, 5, 7)
+    assay_torch.clear_plans()
+    with torch.no_grad():
+        new(x)
+    (plan,) = plan_cache._plans.values()
+    attributes = (*chain_operator.geometry(conv), 2.0, "fp32", x.dtype)
+    parameters = (conv.weight, conv.bias, new.bias)
+    call = RepeatedCall(plan, x, *parameters, attributes, None, new.scaling_factor)
+    on_gpu = mock.Mock(is_cuda=True, dtype=x.dtype, get_device=lambda: plan.device)
+    with mock.patch.multiple(
+        torch.cuda,
+        current_device=lambda: plan.device,
+        is_current_stream_capturing=lambda: False,
+    ):
+
+        def same(weight):
+            rest = (conv.bias, new.bias, new.scaling_factor, None)
+            return call.plan_if_same(on_gpu, conv, weight, *rest)
+
+        assert same(conv.weight) is plan
+        with torch.inference_mode():
+            assert same(conv.weight * 0.5) is None
 
 
 @on("cuda")

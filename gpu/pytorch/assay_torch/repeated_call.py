@@ -62,7 +62,7 @@ class RepeatedCall:
             return None
         parameters = (weight, bias) if conv_bias is None else (weight, conv_bias, bias)
         if (
-            self.parameters != [(p.data_ptr(), p._version) for p in parameters]
+            self.parameters != [(p.data_ptr(), _version(p)) for p in parameters]
             or weight.shape != self.weight_shape
             or weight.stride() != self.weight_stride
             or weight.dtype is not self.weight_dtype
@@ -81,6 +81,10 @@ class RepeatedCall:
         y = torch.empty(plan.out_shape, dtype=torch.float32, device=x.device)
         plan_cache.run_gpu(plan, x, y, self.images)
         return y if self.y_dtype is torch.float32 else y.to(self.y_dtype)
+
+
+def _version(parameter):
+    return None if parameter.is_inference() else parameter._version
 
 
 def remembered(x, weight, conv_bias, bias, attributes, asked, scaling_factor):
