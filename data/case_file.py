@@ -133,7 +133,10 @@ class Case:
 
 def write_case(path, case, format_attribute="assay-case", version=1, comment=None, **storage):
     """Writes `case` under a temporary name and renames it when whole. `storage` holds h5py's
-    options (chunks, compression, ...) for /input and /expected."""
+    options (chunks, compression, ...) for /input and /expected. OSError where it cannot."""
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"'{path}' is not a regular file")
     temporary = f"{path}.part{os.getpid()}"
     try:
         with h5py.File(temporary, "w") as f:
@@ -150,6 +153,8 @@ def write_case(path, case, format_attribute="assay-case", version=1, comment=Non
             if case.expected is not None:
                 f.create_dataset("expected", data=case.expected, **storage)
         os.replace(temporary, path)
+    except RuntimeError as error:  # h5py's, of a disk that is full
+        raise OSError(str(error)) from None
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

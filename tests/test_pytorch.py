@@ -501,6 +501,29 @@ def section_files(options, tally, folder):
         tally.check(
             status == 2 and len(message.splitlines()) == 1, f"wanted exit 2 and a line: {said}"
         )
+    # Where the file cannot stand, and where a disk is full: what was there stays.
+    words, kept = [sys.executable, script, "--module", module, "--out"], os.path.join(folder, "kept")
+    big = ["--input", "random", "--shape", "64,6,32,32"]
+    pipe, link = os.path.join(folder, "pipe"), os.path.join(folder, "link")
+    os.mkfifo(pipe)
+    os.symlink(kept, link)
+    for path in (link, pipe, folder, os.path.join(folder, "missing", "case.h5")):
+        status, _, message = run(*words, path)
+        expected = 0 if path == link else 3
+        tally.check(
+            status == expected and len(message.splitlines()) == (status != 0),
+            f"from_pytorch.py --out {path}: exit {status} {message!r}, wanted {expected}",
+        )
+    whole = os.path.islink(link) and os.path.exists(kept) and not os.path.isfile(pipe)
+    tally.check(whole, "from_pytorch.py --out: a link or a pipe was replaced")
+    size = os.path.getsize(kept) if os.path.exists(kept) else 0
+    limited = ["bash", "-c", 'ulimit -f 800 && "$@"', "bash", *words, kept, *big]
+    status, _, message = run(*limited)
+    said = f"from_pytorch.py on a full disk: exit {status} {message!r}"
+    tally.check(status == 3 and len(message.splitlines()) == 1, said)
+    left = [name for name in os.listdir(folder) if ".part" in name]
+    same = os.path.exists(kept) and os.path.getsize(kept) == size
+    tally.check(same and not left, f"{said}: {left} is left, or the file before is not")
     print(f"files: {len(good)} requests that can be met, {len(bad)} that cannot")
 
 
