@@ -212,9 +212,15 @@ def geometry_of(arguments):
 
 def scaling_factor_of(value):
     try:
-        return np.float32(float(value))  # float32 times a Python number: PyTorch rounds it first
-    except (TypeError, ValueError, RuntimeError):
+        exact = float(value.detach() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise BadInput(f"scaling_factor '{value}': wanted a number") from None
+    with np.errstate(over="ignore"):
+        rounded = np.float32(exact)  # float32 times a Python number: PyTorch rounds it first
+    if np.isinf(rounded) and not np.isinf(exact) or rounded == 0 and exact != 0:
+        does = "underflows" if rounded == 0 else "overflows"
+        raise BadInput(f"scaling_factor '{exact:g}': it {does} float32")
+    return rounded
 
 
 def find_layer(module, name):
@@ -313,6 +319,8 @@ def make_cases(options):
                 load_tensors(options.weights, "--weights"), options.weights, "--weights"
             )
         source = load_module_file(path)
+        if isinstance(arguments.get("scaling_factor"), float):
+            arguments["scaling_factor"] = float(scaling_factor_of(arguments["scaling_factor"]))
         module = build_module(source, path, class_name, arguments, weights)
         params, geometry, scale = take_apart(module, arguments, names)
     else:

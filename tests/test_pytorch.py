@@ -415,6 +415,13 @@ class Model(torch.nn.Module):
 class Other(Model):
     def forward(self, x):
         return torch.softmax(torch.sigmoid(self.conv_transpose(x)), dim=1)
+class Named(Model):
+    def __init__(self, scaling_factor):
+        super().__init__(6, 9, (4, 3), 2, 1, 1, (9, 1, 1), None)
+        del self.scaling_factor
+        self.by = scaling_factor
+    def forward(self, x):
+        return torch.sigmoid((torch.softmax(self.conv_transpose(x), dim=1) + self.bias) * self.by)
 def get_inputs():
     return [torch.rand(2, 6, 5, 7)]
 def get_init_inputs():
@@ -460,6 +467,7 @@ def section_files(options, tally, folder):
         (["--module", module], 1),
         (["--module", module + ":Model", "--input", "random", "--shape", "1,6,3,2"], 1),
         (["--module", module, "--input", "module", "--input", "module", "--expected", "f32"], 2),
+        (["--module", module + ":Named", "--init", "scaling_factor=0.3"], 1),
         (["--state-dict", checkpoint, "--input", batch, "--init", *init], 2),
     )
     for words, count in good:
@@ -494,6 +502,10 @@ def section_files(options, tally, folder):
         ],
         ["--state-dict", checkpoint, "--input", batch, "--init", "stride=1", *init],
         ["--state-dict", batch, "--input", batch, "--init", *init],
+        *(
+            ["--state-dict", checkpoint, "--input", batch, "--init", *init[:3], scale]
+            for scale in ("scaling_factor=1e39", "scaling_factor=1e-50", "scaling_factor=1" + "0" * 400)
+        ),
     )
     for words in bad:
         status, _, message = run(sys.executable, script, *words, "--out", made)
