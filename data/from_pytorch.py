@@ -110,12 +110,21 @@ def load_module_file(path):
     if specification is None:
         raise BadInput(f"--module '{path}': not a .py file")
     source = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = source  # dataclasses look there
     try:
         specification.loader.exec_module(source)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         name = type(error).__name__
         raise BadInput(f"--module '{path}': {name}: {one_line(error)}") from None
     return source
+
+
+def called(source, name):
+    """What the file's own function gives."""
+    try:
+        return list(getattr(source, name)())
+    except Exception as error:
+        raise BadInput(f"{name}(): {type(error).__name__}: {one_line(error)}") from None
 
 
 def build_module(source, path, class_name, arguments, weights):
@@ -125,7 +134,7 @@ def build_module(source, path, class_name, arguments, weights):
         raise BadInput(f"--module '{path}': has no torch.nn.Module named '{class_name}'")
     positional = []
     if not arguments and hasattr(source, "get_init_inputs"):
-        positional = source.get_init_inputs()
+        positional = called(source, "get_init_inputs")
     try:
         module = factory(*positional, **arguments)
         if weights is not None:
@@ -163,15 +172,20 @@ def inputs_of(options, in_channels, source):
                 raise BadInput(f"--shape '{options.shape}': wanted N,C,H,W")
             shape = [int(word) for word in options.shape.split(",")]
             generator = torch.Generator().manual_seed(options.seed + len(inputs))
-            inputs.append(torch.randn(shape, generator=generator))
+            try:
+                inputs.append(torch.randn(shape, generator=generator))
+            except RuntimeError as error:
+                raise BadInput(f"--shape '{options.shape}': {one_line(error)}") from None
         elif name == "module":
             if not hasattr(source, "get_inputs"):
                 raise BadInput("--input module: the module's file has no get_inputs()")
             torch.manual_seed(options.seed + len(inputs))
-            inputs.append(source.get_inputs()[0])
+            inputs += called(source, "get_inputs")[:1]
         else:
             loaded = load_tensors(name, "--input")
             inputs += loaded if isinstance(loaded, (list, tuple)) else [loaded]
+    if not inputs:
+        raise BadInput("there is no input: a list of none was given")
     for i, x in enumerate(inputs):
         if not isinstance(x, torch.Tensor) or x.dim() != 4:
             found = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
@@ -188,9 +202,14 @@ def float32_array(name, tensor):
     """The tensor as float32; refuses one that would have to be rounded."""
     if tensor.is_complex():
         raise BadInput(f"'{name}' is complex: wanted float32")
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise BadInput(f"'{name}' is sparse or quantized: wanted float32")
     tensor = tensor.detach().cpu()
     rounded = tensor.to(torch.float32)
-    if not torch.equal(rounded.double().nan_to_num(7), tensor.double().nan_to_num(7)):
+    same = torch.equal(rounded.double().nan_to_num(7), tensor.double().nan_to_num(7))
+    if not tensor.is_floating_point():  # a double does not hold every integer either
+        same = same and torch.equal(rounded.to(tensor.dtype), tensor)
+    if not same:
         raise BadInput(f"'{name}' ({tensor.dtype}) is not exact in float32: round it with .float()")
     return rounded.contiguous().numpy()
 

@@ -401,7 +401,12 @@ def section_exec(options, tally, folder):
 
 
 MODULE = """
+from __future__ import annotations
+import dataclasses
 import torch
+@dataclasses.dataclass
+class Options:
+    seed: int = 0
 class Model(torch.nn.Module):
     def __init__(self, cin, cout, kernel_size, stride, padding, output_padding, bias_shape, scale):
         super().__init__()
@@ -427,6 +432,17 @@ def get_inputs():
 def get_init_inputs():
     return [6, 9, (4, 3), 2, 1, 1, (9, 1, 1), 0.3]
 """
+
+
+# In place of MODULE's functions, each with nothing or no tensor to use.
+NO_INPUTS = (
+    "def get_inputs(): return []",
+    "def get_inputs(): raise KeyError",
+    "def get_inputs(): return [torch.rand(1, 6, 3, 3).to_sparse()]",
+    "def get_inputs(): return [torch.full((1, 6, 3, 3), 2**60 + 1)]",
+    "def get_init_inputs(): raise KeyError",
+    "raise SystemExit(0)",
+)
 
 
 def section_files(options, tally, folder):
@@ -461,6 +477,12 @@ def section_files(options, tally, folder):
     checkpoint, batch = os.path.join(folder, "checkpoint.pt"), os.path.join(folder, "batch.pt")
     torch.save({"state_dict": model.state_dict()}, checkpoint)
     torch.save([x, x[:1].half()], batch)
+    empty = os.path.join(folder, "empty.pt")
+    torch.save([], empty)
+    broken = [os.path.join(folder, f"broken{i}.py") for i in range(len(NO_INPUTS))]
+    for name, text in zip(broken, NO_INPUTS):
+        with open(name, "w") as f:
+            f.write(MODULE + text + "\n")
     made = os.path.join(folder, "made{i}.h5")
     init = ["stride=2", "padding=1", "output_padding=1", "scaling_factor=2.0"]
     good = (
@@ -488,6 +510,9 @@ def section_files(options, tally, folder):
         ["--module", module, "--input", "random", "--shape", "1,5,3,2"],
         ["--module", module, "--input", "random"],
         ["--module", module, "--input", module],
+        ["--module", module, "--input", empty],
+        ["--module", module, "--input", "random", "--shape", "99999999,6,99999,9999"],
+        *(["--module", name] for name in broken),
         ["--module", module, "--init", "stride"],
         ["--state-dict", checkpoint, "--input", batch],
         [
