@@ -397,7 +397,34 @@ def section_exec(options, tally, folder):
     implementation = f"exec:{sys.executable} {script} --module missing.py {{case}} {{output}}"
     status, found, said = verdicts(options, implementation, cases[0])
     tally.check(status not in (0, "timeout"), f"a command that fails was not refused: {said}")
+    net, output = os.path.join(folder, "net.py"), os.path.join(folder, "y.h5")
+    with open(net, "w") as f:
+        f.write(NET)
+    for name, wanted in (("Net", 0), ("Silent", 2), ("Asserts", 2), ("Missing", 2)):
+        words = [script, "--module", f"{net}:{name}", cases[0], output]
+        status, _, message = run(sys.executable, *words)
+        good = status == wanted and len(message.splitlines()) == (wanted != 0)
+        tally.check(good, f"{quoted(words)}: exit {status} {message!r}, wanted {wanted}")
     print(f"exec: run_module.py on {len(cases)} cases")
+
+
+NET = f"""
+from __future__ import annotations
+import dataclasses, sys
+sys.path.insert(0, {os.path.join(ROOT, "tests", "examples")!r})
+import run_module
+@dataclasses.dataclass
+class Options:
+    seed: int = 0
+class Net(run_module.Model):
+    pass
+class Silent(Net):
+    def forward(self, x):
+        raise ValueError
+class Asserts(Net):
+    def forward(self, x):
+        assert x is None
+"""
 
 
 MODULE = """
@@ -529,7 +556,11 @@ def section_files(options, tally, folder):
         ["--state-dict", batch, "--input", batch, "--init", *init],
         *(
             ["--state-dict", checkpoint, "--input", batch, "--init", *init[:3], scale]
-            for scale in ("scaling_factor=1e39", "scaling_factor=1e-50", "scaling_factor=1" + "0" * 400)
+            for scale in (
+                "scaling_factor=1e39",
+                "scaling_factor=1e-50",
+                "scaling_factor=1" + "0" * 400,
+            )
         ),
     )
     for words in bad:
@@ -539,7 +570,8 @@ def section_files(options, tally, folder):
             status == 2 and len(message.splitlines()) == 1, f"wanted exit 2 and a line: {said}"
         )
     # Where the file cannot stand, and where a disk is full: what was there stays.
-    words, kept = [sys.executable, script, "--module", module, "--out"], os.path.join(folder, "kept")
+    words = [sys.executable, script, "--module", module, "--out"]
+    kept = os.path.join(folder, "kept")
     big = ["--input", "random", "--shape", "64,6,32,32"]
     pipe, link = os.path.join(folder, "pipe"), os.path.join(folder, "link")
     os.mkfifo(pipe)

@@ -100,6 +100,7 @@ def load_class(text):
     if specification is None:
         raise ValueError(f"--module '{text}': wanted FILE.py:CLASS")
     module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # dataclasses look there
     specification.loader.exec_module(module)
     return getattr(module, name)
 
@@ -145,8 +146,9 @@ def main():
             y = module(x).float().cpu().contiguous().numpy()
         with h5py.File(options.output, "w") as f:
             f["output"] = y
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        print(f"error: '{options.case}': {str(error).splitlines()[0]}", file=sys.stderr)
+    except Exception as error:
+        said = " ".join(str(error).split())[:240]
+        print(f"error: '{options.case}': {type(error).__name__}: {said}", file=sys.stderr)
         sys.exit(2)
 
 
