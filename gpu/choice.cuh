@@ -16,7 +16,9 @@ struct choice_list {
     const struct variant_ops *const *ops; /* first wins */
     size_t count;
     bool within_class; /* pass over those of a coarser class than context->cls */
-    bool (*pays)(const struct variant_ops *, const struct problem *); /* or NULL: always */
+    /* Whether one that supports the problem is worth it there; NULL: always. The last one must be.
+     */
+    bool (*pays)(const struct variant_ops *, const struct problem *, const struct cudaDeviceProp *);
 };
 
 template <const struct choice_list &list>
@@ -54,7 +56,7 @@ static enum status choice_prepare(struct variant_context *context, struct error 
     for (size_t i = 0; i < list.count && status == STATUS_UNSUPPORTED; i++) {
         const struct variant_ops *ops = list.ops[i];
         if ((list.within_class && ops->info.cls > context->cls) ||
-            (list.pays && !list.pays(ops, &context->problem)) ||
+            (list.pays && !list.pays(ops, &context->problem, context->properties)) ||
             !ops->supports(&context->problem, context->properties, reason, sizeof reason))
             continue;
         choice->ops = ops;

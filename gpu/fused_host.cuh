@@ -61,6 +61,19 @@ static inline const char *fused_refusal(const struct problem *p,
     return why;
 }
 
+/* Whether no 1 + exp(-z) can exceed 2^60. */
+static inline bool fused_pairs(const struct problem *p, const float *bias)
+{
+    float steepest = -INFINITY;
+    bool pairs = true;
+    for (int64_t c = 0; c < p->out_channels; c++) {
+        const float b = -p->scaling_factor * bias[p->bias_count == 1 ? 0 : c];
+        pairs &= b == b;
+        steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
+    }
+    return pairs && steepest * LOG2_E < 60.0f;
+}
+
 struct fused_shared {
     __half *weights;
     uint32_t *image_max; /* [slice], then the repair kernel's count of finished blocks */
@@ -82,7 +95,6 @@ static inline enum status fused_shared_prepare(struct fused_shared *shared,
     enum status status = STATUS_OK;
     const struct problem *p = &context->problem;
     const int64_t slice = larger(context->slice, 1);
-    float steepest = -INFINITY;
 
     shared->range = fp16_range_of(p, context->h_params.weight, parts);
     if (shared->range.largest > 0.0f)
@@ -90,13 +102,7 @@ static inline enum status fused_shared_prepare(struct fused_shared *shared,
                  (double)shared->range.smallest, (double)shared->range.largest);
     else
         snprintf(context->note, sizeof context->note, "weights beyond fp16: all in fp32");
-    shared->pairs = true;
-    for (int64_t c = 0; c < p->out_channels; c++) {
-        const float b = -p->scaling_factor * context->h_params.bias[p->bias_count == 1 ? 0 : c];
-        shared->pairs &= b == b;
-        steepest = fmaxf(steepest, b + fmaxf(0.0f, -p->scaling_factor));
-    }
-    shared->pairs &= steepest * LOG2_E < 60.0f;
+    shared->pairs = fused_pairs(p, context->h_params.bias);
 
     CHECK(cudaMalloc(&shared->weights, packed * sizeof *shared->weights));
     CHECK(cudaMalloc(&shared->image_max, (slice + 1) * sizeof *shared->image_max));

@@ -1,37 +1,20 @@
 /* gpu-auto: the fastest variant that supports the problem at the asked arithmetic class.
  *
  * The order is fixed and written down here, fastest first on an H200: on the home case all were
- * measured, on the network suite the streaming kernels, cuDNN and kernels with resident weights;
- * between the others it is assumed to be the same there. The first that keeps within the class,
- * supports the problem, pays and can be prepared is taken, and the plan's note names it. */
+ * measured, on the network suite the tensor-core kernels and cuDNN; between the others it is
+ * assumed to be the same there. The first that keeps within the class, supports the problem and can
+ * be prepared is taken, and the plan's note names it. The first of each class choose between
+ * several kernels themselves. */
 #include <stdio.h>
 
 #include "gpu/choice.cuh"
 
 static const struct variant_ops *const preference[] = {
-    &variant_fused_fp16,   &variant_stream_fp16,   &variant_cudnn_post_conv_tf32,
-    &variant_fused_fp16x3, &variant_stream_fp16x3, &variant_fused_fp32,
+    &variant_fused_fp16, &variant_cudnn_post_conv_tf32, &variant_fused_fp16x3, &variant_fused_fp32,
     &variant_post_conv,
 };
-
-/* Kernels with resident weights bring them in first, 128 KB a multiprocessor, and the split one
- * computes 128 channels whatever the problem has. Home case, us, resident against streamed: one
- * image 18.8 and 15.5 (split 20.8 and 15.7), 128 images 430 and 973 (949 and 1648): lines through
- * these cross before the third image. Three channels (dcgan-5 of data/suites/networks.txt): 141 and
- * 49 in one product.
- */
-static bool pays(const struct variant_ops *ops, const struct problem *p)
-{
-    const double pixels = (double)p->batch * (double)p->height * (double)p->width;
-    if (ops == &variant_fused_fp16)
-        return pixels >= 3 * 64 * 64;
-    if (ops == &variant_fused_fp16x3)
-        return pixels >= 3 * 64 * 64 && p->out_channels > 64;
-    return true;
-}
-
 static const struct choice_list list = {preference, sizeof preference / sizeof *preference, true,
-                                        pays};
+                                        NULL};
 
 static enum status prepare(struct variant_context *context, struct error *error)
 {

@@ -30,8 +30,9 @@
     X(fused_fp16, "gpu-fused-fp16",                                                                \
       "tensor cores on fp16; weights on chip where they fit, else streamed", CLASS_TF32,           \
       GPU_UNIT_FP16, 1, true)                                                                      \
-    X(fused_fp16x3, "gpu-fused-fp16x3", "one kernel; tensor cores on split fp16, three products",  \
-      CLASS_FP32, GPU_UNIT_FP16, 3, true)                                                          \
+    X(fused_fp16x3, "gpu-fused-fp16x3",                                                            \
+      "tensor cores on split fp16, three products; weights on chip where they fit", CLASS_FP32,    \
+      GPU_UNIT_FP16, 3, true)                                                                      \
     X(stream_fp16, "gpu-stream-fp16", "any shape; tensor cores on fp16, weights streamed",         \
       CLASS_TF32, GPU_UNIT_FP16, 1, true)                                                          \
     X(stream_fp16x3, "gpu-stream-fp16x3", "any shape; tensor cores on split fp16, three products", \

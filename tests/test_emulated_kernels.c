@@ -25,6 +25,8 @@ static const struct variant {
 },
   others[] = {
       {"gpu-fused-fp16x3's split form", emulate_fused_split, CLASS_FP32, 1},
+      {"gpu-fused-fp16's small form", emulate_fused_small, CLASS_TF32, 1},
+      {"gpu-fused-fp16x3's small form", emulate_fused_small_x3, CLASS_FP32, 1},
       {"gpu-stream-fp16", emulate_stream_fp16, CLASS_TF32, 1},
       {"gpu-stream-fp16x3", emulate_stream_fp16x3, CLASS_FP32, 1},
 };
@@ -176,7 +178,7 @@ static void test_emulated_layers_of_networks_and_fills(void **state)
     };
     const size_t count = sizeof runs / sizeof *runs;
     /* the streaming ones support all, the fused one those of stride 2 that are not too wide */
-    assert_int_equal(check_all(others, OTHERS, runs, count), ORDERS * (2 * count + 6));
+    assert_int_equal(check_all(others, OTHERS, runs, count), ORDERS * (2 * count + 17));
 }
 
 /* Parameters that saturate the sigmoid or leave no softmax. */
@@ -228,7 +230,7 @@ static void test_emulated_random_problems(void **state)
 {
     (void)state;
     size_t done[OTHERS] = {0};
-    for (int64_t i = 0; done[1] < RANDOM_WANTED; i++) {
+    for (int64_t i = 0; done[3] < RANDOM_WANTED; i++) {
         const struct problem p = random_problem(SEED, i);
         char text[DESCRIPTOR_SIZE];
         if (problem_flops(&p) > RANDOM_FLOPS || problem_output_count(&p) == 0)
@@ -240,7 +242,7 @@ static void test_emulated_random_problems(void **state)
             done[v] += check(&others[v], &f, &run, (unsigned)i);
         fixture_free(&f);
     }
-    assert_true(done[2] > RANDOM_WANTED / 2);
+    assert_true(done[3] > RANDOM_WANTED / 2);
 }
 
 int main(void)

@@ -17,11 +17,13 @@ typedef enum status emulated_variant(const struct problem *problem, const struct
                                      const float *x, float *y, int multiprocessors, int offset,
                                      unsigned seed, struct error *error);
 
-emulated_variant emulate_fused_rows;    /* gpu/fused_rows.cu */
-emulated_variant emulate_fused_rows_x3; /* gpu/fused_rows_x3.cu */
-emulated_variant emulate_fused_split;   /* gpu/fused_split.cu */
-emulated_variant emulate_stream_fp16;   /* gpu/stream_fp16.cu */
-emulated_variant emulate_stream_fp16x3; /* gpu/stream_fp16x3.cu */
+emulated_variant emulate_fused_rows;     /* gpu/fused_rows.cu */
+emulated_variant emulate_fused_rows_x3;  /* gpu/fused_rows_x3.cu */
+emulated_variant emulate_fused_small;    /* gpu/fused_small.cu */
+emulated_variant emulate_fused_small_x3; /* gpu/fused_small_x3.cu */
+emulated_variant emulate_fused_split;    /* gpu/fused_split.cu */
+emulated_variant emulate_stream_fp16;    /* gpu/stream_fp16.cu */
+emulated_variant emulate_stream_fp16x3;  /* gpu/stream_fp16x3.cu */
 
 #ifdef __cplusplus
 }
