@@ -8,11 +8,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "harness/guard.h"
 #include "harness/tensor_hash.h"
 
 #define PAGE ((size_t)4096)
 #define GUARD PAGE /* bytes on either side, at least */
-#define GUARD_BYTE 0xA5
 
 /* Quiet NaNs with payloads that neither arithmetic nor a conversion makes. */
 const uint32_t arena_poison[ARENA_POISONS] = {0x7fd5a55au, 0xffeabcdeu};
@@ -87,15 +87,15 @@ static bool each_guard(const struct arena *a, bool (*use)(char *guard, size_t by
     return true;
 }
 
-static bool fill_guard(char *guard, size_t bytes)
+static bool fill(char *guard, size_t bytes)
 {
-    memset(guard, GUARD_BYTE, bytes);
+    guard_fill(guard, bytes);
     return true;
 }
 
-static bool guard_is_intact(char *guard, size_t bytes)
+static bool is_intact(char *guard, size_t bytes)
 {
-    return (unsigned char)guard[0] == GUARD_BYTE && memcmp(guard, guard + 1, bytes - 1) == 0;
+    return guard_is_intact(guard, bytes);
 }
 
 /* A limit on file sizes holds for shared memory, too. */
@@ -146,7 +146,7 @@ void arena_fill_guards(struct arena *a)
 {
     int buffer;
     bool behind;
-    each_guard(a, fill_guard, &buffer, &behind);
+    each_guard(a, fill, &buffer, &behind);
 }
 
 enum status arena_map(struct arena *a, int fd, const struct problem *problem, struct error *error)
@@ -201,7 +201,7 @@ enum status arena_check_guards(const struct arena *a, struct error *error)
 {
     int buffer;
     bool behind;
-    if (each_guard(a, guard_is_intact, &buffer, &behind))
+    if (each_guard(a, is_intact, &buffer, &behind))
         return STATUS_OK;
     return error_set(error, STATUS_FAILED, "wrote outside its output: memory %s '%s' was changed",
                      behind ? "behind" : "before", buffer_names[buffer]);

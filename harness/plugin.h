@@ -24,11 +24,12 @@
  *     y          [batch, out_channels, output_h, output_w]
  *
  * What is watched. The library runs in a process of its own; a crash or a hang ends that process
- * and is reported. Memory around every buffer is guarded, inputs are hashed before and after, y
- * holds a pattern before each run that is different from run to run, x is changed between runs,
- * run() must have finished all its work (on the host: in every thread; on the device: whatever it
- * enqueued on any stream counts, and is waited for) when it returns. The parameters stay the same
- * from prepare() to release(); weights may be packed in prepare(), which is not timed. */
+ * and is reported. Memory around every buffer is guarded and holds NaNs, as the workspace does at
+ * first; inputs are hashed before and after, y holds a pattern before each run that is different
+ * from run to run, x is changed between runs, run() must have finished all its work (on the host:
+ * in every thread; on the device: whatever it enqueued on any stream counts, and is waited for)
+ * when it returns. The parameters stay the same from prepare() to release(); weights may be packed
+ * in prepare(), which is not timed. */
 #ifndef ASSAY_PLUGIN_H
 #define ASSAY_PLUGIN_H
 
