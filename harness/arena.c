@@ -218,6 +218,16 @@ int64_t arena_count_poison(const struct arena *a, int which)
     return count;
 }
 
+bool arena_has_poison(const struct arena *a, int which)
+{
+    const uint32_t *y = (const uint32_t *)(const void *)a->y, poison = arena_poison[which];
+    const int64_t count = problem_output_count(&a->problem), step = count / 4096 + 1;
+    for (int64_t i = 0; i < count; i += step)
+        if (y[i] == poison)
+            return true;
+    return false;
+}
+
 struct arena_inputs arena_hash_inputs(const struct arena *a)
 {
     const struct layout l = layout_of(&a->problem);

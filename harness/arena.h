@@ -42,6 +42,9 @@ void arena_poison_output(struct arena *arena, int which);
 /* Elements of y that still hold the pattern. */
 int64_t arena_count_poison(const struct arena *arena, int which);
 
+/* Whether any of some thousand elements all over y still holds it. */
+bool arena_has_poison(const struct arena *arena, int which);
+
 /* STATUS_OK, or STATUS_FAILED naming the tensor and the side whose guard was written. */
 enum status arena_check_guards(const struct arena *arena, struct error *error);
 void arena_fill_guards(struct arena *arena);

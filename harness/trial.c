@@ -116,8 +116,8 @@ static void take_measurement(struct trial *t, const struct arena *arena)
 }
 
 /* Times runs by this process's clock, so that nothing in the worker can shorten them, each on x
- * rotated by one more element. */
-static void measure_from_outside(struct session *s, const struct measurement_plan *plan,
+ * rotated by one more element. False where one left elements unwritten: it is the last one. */
+static bool measure_from_outside(struct session *s, const struct measurement_plan *plan,
                                  struct worker_answer *answer)
 {
     struct measurement *m = &s->trial->measurement;
@@ -127,7 +127,8 @@ static void measure_from_outside(struct session *s, const struct measurement_pla
     arena_poison_output(s->arena, 1);
     worker_run(s->worker, s->options->timeout_s, answer); /* warms up */
     const double start = clock_seconds();
-    while (answer->outcome == WORKER_DONE &&
+    bool written = true;
+    while (answer->outcome == WORKER_DONE && written &&
            (m->rotation == 0 ||
             (!plan->profile &&
              !measurement_complete(plan, m->samples_s, m->count, clock_seconds() - start)))) {
@@ -138,8 +139,10 @@ static void measure_from_outside(struct session *s, const struct measurement_pla
         worker_run(s->worker, s->options->timeout_s, answer);
         if (!plan->profile)
             m->samples_s[m->count++] = clock_seconds() - before;
+        written = answer->outcome != WORKER_DONE || !arena_has_poison(s->arena, 1);
     }
     snprintf(m->note, sizeof m->note, "%.*s", (int)sizeof m->note - 1, s->arena->measurement->note);
+    return written;
 }
 
 /* A median that no hardware reaches: a quarter under the time in which the device moves the bytes,
@@ -175,7 +178,8 @@ enum status trial_time(struct worker *worker, const struct trial_options *option
     const struct arena_inputs before = s.inputs;
     struct worker_answer answer;
     struct error changed;
-    int64_t turned = 0; /* elements by which the arena's x is rotated */
+    bool written = true; /* by every timed run that was looked at */
+    int64_t turned = 0;  /* elements by which the arena's x is rotated */
     t->measured = false;
     session_thaw(&s);
     /* Others may have had their turn in the same memory. */
@@ -193,15 +197,20 @@ enum status trial_time(struct worker *worker, const struct trial_options *option
         else
             turned = 0;
     } else {
-        measure_from_outside(&s, plan, &answer);
+        written = measure_from_outside(&s, plan, &answer);
         turned = t->measurement.rotation;
     }
     enum status status = STATUS_OK;
     trial_take_outcome(t, &answer);
     if (answer.outcome == WORKER_DONE) {
         s.inputs = arena_hash_inputs(arena);
-        if (session_look_around(&s) && verify)
+        if (session_look_around(&s) && (verify || !written)) {
             status = session_compare(&s, 1, 1, error);
+            if (status == STATUS_OK && !written && trial_is_good(t))
+                trial_set_verdict(t, VERDICT_FAIL, "returned before its work was done");
+            if (status == STATUS_OK && !trial_is_good(t))
+                trial_prefix_reason(t, "right at first, wrong in a timed run: ");
+        }
         if (status == STATUS_OK && trial_is_good(t))
             check_floor(t, &arena->problem);
         t->measured = status == STATUS_OK && trial_is_good(t);

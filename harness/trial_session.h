@@ -20,6 +20,9 @@ bool trial_is_good(const struct trial *trial);
 void trial_set_verdict(struct trial *trial, enum verdict verdict, const char *format, ...)
     ASSAY_PRINTF(3, 4);
 
+/* Puts `what` before the reason. */
+void trial_prefix_reason(struct trial *trial, const char *what);
+
 /* Verdict and reason of an answer that is not WORKER_DONE. */
 void trial_take_outcome(struct trial *trial, const struct worker_answer *answer);
 

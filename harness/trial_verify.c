@@ -25,8 +25,7 @@ void trial_set_verdict(struct trial *t, enum verdict verdict, const char *format
     va_end(args);
 }
 
-/* Puts `what` before the reason. */
-static void prefix_reason(struct trial *t, const char *what)
+void trial_prefix_reason(struct trial *t, const char *what)
 {
     char reason[sizeof t->reason];
     snprintf(reason, sizeof reason, "%.160s%.800s", what, t->reason);
@@ -123,7 +122,7 @@ static void look_for_late_writes(struct session *s, int which)
         snprintf(what, sizeof what,
                  "returned before its work was done, %lld elements were written later: ",
                  (long long)(before - later));
-        prefix_reason(s->trial, what);
+        trial_prefix_reason(s->trial, what);
     }
 }
 
@@ -189,7 +188,7 @@ static enum status run_again(struct session *s, const uint64_t *first, uint64_t 
             return status;
         if (!trial_is_good(t)) {
             snprintf(what, sizeof what, "run %d of the same input went wrong: ", r + 1);
-            prefix_reason(t, what);
+            trial_prefix_reason(t, what);
             return STATUS_OK;
         }
         t->report = report;
@@ -222,10 +221,11 @@ static enum status run_fresh(struct session *s, const uint64_t *first, uint64_t 
         status = session_compare(s, 1, batch > 2 ? batch - 1 : 1, error);
         if (status == STATUS_OK && !trial_is_good(t)) {
             hash_images(s->arena, now);
-            prefix_reason(t, count_differing(s->arena, first, now) == 0 &&
-                                     s->inputs.hashes[0] != inputs.hashes[0]
-                                 ? "returned the output of an earlier run for other input: "
-                                 : "right at first, wrong on other input in the same process: ");
+            trial_prefix_reason(t,
+                                count_differing(s->arena, first, now) == 0 &&
+                                        s->inputs.hashes[0] != inputs.hashes[0]
+                                    ? "returned the output of an earlier run for other input: "
+                                    : "right at first, wrong on other input in the same process: ");
         } else if (status == STATUS_OK) {
             t->report = report;
             t->verdict = verdict;

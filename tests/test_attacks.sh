@@ -112,6 +112,26 @@ else
     not_ok 'bench gives no time to a cached output' "$out"
 fi
 
+# bench: nor does one that leaves out every other timed run, the last of them excepted.
+out=$("$ASSAY" bench --json --threads 1 --samples 10 --impl "plugin:$folder/skip_some.so" \
+    $case_ 2>/dev/null | tail -n 1)
+if [ "$(field verdict <<<"$out")" = fail ] && [ "$(field median_s <<<"$out")" = None ] &&
+    [[ $(field reason <<<"$out") == 'right at first, wrong in a timed run: '* ]]; then
+    ok 'bench gives no time to runs that are left out'
+else
+    not_ok 'bench gives no time to runs that are left out' "$out"
+fi
+
+# bench: nor does one whose timed runs write an element behind their answer, whoever looks later.
+out=$("$ASSAY" bench --json --threads 1 --samples 10 \
+    --impl "plugin:$folder/finish_later_when_timed.so" mb1ic2048ih64oc1kh1 2>/dev/null | tail -n 1)
+if [ "$(field verdict <<<"$out")" = fail ] && [ "$(field median_s <<<"$out")" = None ] &&
+    [[ $(field reason <<<"$out") == 'right at first, wrong in a timed run: '* ]]; then
+    ok 'bench gives no time to runs that answer too early'
+else
+    not_ok 'bench gives no time to runs that answer too early' "$out"
+fi
+
 # bench: times are taken from outside the process.
 out=$("$ASSAY" bench --json --threads 1 --repeat 1 --samples 10 --impl "plugin:$folder/forge_times.so" \
     $case_ 2>/dev/null | tail -n 1)
