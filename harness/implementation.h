@@ -76,6 +76,9 @@ struct implementation {
     /* What the last run chose or where its time went; may be NULL. */
     void (*describe)(void *state, struct measurement *result);
 
+    /* Before release(), where what foreign code does in its own is to be judged; may be NULL. */
+    enum status (*finish)(void *state, struct error *error);
+
     void (*release)(void *state);
 };
 

@@ -44,13 +44,21 @@ static bool supports(const struct implementation *i, const struct problem *probl
     return true; /* prepare() asks the library */
 }
 
+static void release_library(struct plugin_state *s)
+{
+    s->call.x = NULL;
+    s->call.y = NULL;
+    if (s->prepared && s->plugin->release)
+        s->plugin->release(&s->call);
+    s->prepared = false;
+}
+
 static void release(void *state)
 {
     struct plugin_state *s = state;
     if (!s)
         return;
-    if (s->prepared && s->plugin->release)
-        s->plugin->release(&s->call);
+    release_library(s);
     for (int b = 0; s->device && b < BUFFERS; b++)
         foreign_buffer_release(s->device, &s->buffers[b]);
     if (s->device)
@@ -265,6 +273,7 @@ static enum status check_device_input(struct plugin_state *s, int buffer, const 
     return status;
 }
 
+/* x: NULL where the device's is another by now. */
 static enum status check_device(struct plugin_state *s, const float *x, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -273,7 +282,7 @@ static enum status check_device(struct plugin_state *s, const float *x, struct e
     for (int b = WEIGHT; b <= BIAS && status == STATUS_OK; b++)
         if (s->bytes[b] > 0)
             status = check_device_input(s, b, host_input(s, b), error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && x)
         status = check_device_input(s, X, x, error);
     return status;
 }
@@ -301,6 +310,16 @@ static enum status run(void *state, const float *x, float *y, struct error *erro
         return run_on_device(s, x, y, error);
     const enum status status = call_run(s, x, y, error);
     return status == STATUS_OK ? check_host_workspace(s, error) : status;
+}
+
+static enum status finish(void *state, struct error *error)
+{
+    struct plugin_state *s = state;
+    release_library(s);
+    if (!s->device)
+        return check_host_workspace(s, error);
+    const enum status status = foreign_device_synchronize(s->device, error);
+    return status == STATUS_OK ? check_device(s, NULL, error) : status;
 }
 
 static bool measures(void *state)
@@ -428,6 +447,7 @@ enum status implementation_plugin_init(struct implementation *implementation, co
                                               .measures = measures,
                                               .measure = measure,
                                               .describe = describe,
+                                              .finish = finish,
                                               .release = release};
     return STATUS_OK;
 }

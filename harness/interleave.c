@@ -230,8 +230,11 @@ enum status interleave(const struct trial_options *options, const struct measure
     }
     if (status == STATUS_OK)
         status = run_rounds(options, plan, how, arena, contenders, count, all, order, error);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (status == STATUS_OK && contenders[i].own)
+            trial_release(contenders[i].worker, options, arena, &contenders[i].trial);
         dismiss(&contenders[i]);
+    }
     free(all);
     free(order);
     return status;

@@ -29,7 +29,7 @@
  * from run to run, x is changed between runs, run() must have finished all its work (on the host:
  * in every thread; on the device: whatever it enqueued on any stream counts, and is waited for)
  * when it returns. The parameters stay the same from prepare() to release(); weights may be packed
- * in prepare(), which is not timed. */
+ * in prepare(), which is not timed. release() is watched as run() is. */
 #ifndef ASSAY_PLUGIN_H
 #define ASSAY_PLUGIN_H
 

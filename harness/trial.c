@@ -297,6 +297,26 @@ enum status trial_begin(struct trial_pool *pool, const char *name, const char *b
     return status;
 }
 
+void trial_release(struct worker *worker, const struct trial_options *options, struct arena *arena,
+                   struct trial *t)
+{
+    if (!t->foreign || !worker_alive(worker) || !trial_is_good(t))
+        return;
+    struct session s = {.trial = t,
+                        .options = options,
+                        .arena = arena,
+                        .worker = worker,
+                        .inputs = arena_hash_inputs(arena),
+                        .foreign = true};
+    struct worker_answer answer;
+    session_thaw(&s);
+    worker_release(worker, options->timeout_s, &answer);
+    trial_take_outcome(t, &answer);
+    if (answer.outcome != WORKER_DONE || !session_look_around(&s))
+        trial_prefix_reason(t, "in release(): ");
+    t->measured = t->measured && trial_is_good(t);
+}
+
 enum status trial_run(struct trial_pool *pool, const char *name,
                       const struct trial_options *options, const struct measurement_plan *plan,
                       struct arena *arena, struct trial *t, struct error *error)
@@ -306,6 +326,8 @@ enum status trial_run(struct trial_pool *pool, const char *name,
     enum status status = trial_begin(pool, name, NULL, options, arena, t, &worker, &own, error);
     if (status == STATUS_OK && worker && plan)
         status = trial_time(worker, options, plan, true, arena, t, error);
+    if (status == STATUS_OK && own)
+        trial_release(worker, options, arena, t);
     if (own)
         worker_free(worker);
     return status;

@@ -11,7 +11,7 @@
  * After each run: guards, hashes of all inputs, and for foreign code that it has stopped: its
  * process is frozen while its output is read, and what it started is killed and counted. Timed runs
  * of foreign code on the host are timed from this side of the socket, each on other data, and the
- * last one's output is verified. */
+ * last one's output is verified. What foreign code frees in the end is watched as a run. */
 #ifndef ASSAY_HARNESS_TRIAL_H
 #define ASSAY_HARNESS_TRIAL_H
 
@@ -75,6 +75,12 @@ enum status trial_begin(struct trial_pool *pool, const char *implementation, con
 enum status trial_time(struct worker *worker, const struct trial_options *options,
                        const struct measurement_plan *plan, bool verify, struct arena *arena,
                        struct trial *trial, struct error *error);
+
+/* Foreign code frees what it had prepared, watched as in a run; the verdict is spoilt where that
+ * goes wrong. For a worker that is the caller's and is of no more use; nothing is done where there
+ * is none, or the trial is not good. */
+void trial_release(struct worker *worker, const struct trial_options *options, struct arena *arena,
+                   struct trial *trial);
 
 /* Takes verdict and reason from the report. */
 void trial_explain(struct trial *trial);

@@ -364,6 +364,12 @@ void worker_measure(struct worker *w, const struct measurement_plan *plan, doubl
     ask(w, &request, -1, timeout_s, answer);
 }
 
+void worker_release(struct worker *w, double timeout_s, struct worker_answer *answer)
+{
+    const struct worker_request request = {.verb = VERB_RELEASE};
+    ask(w, &request, -1, timeout_s, answer);
+}
+
 bool worker_freeze(struct worker *w)
 {
     int status;

@@ -67,6 +67,9 @@ void worker_run(struct worker *worker, double timeout_s, struct worker_answer *a
 void worker_measure(struct worker *worker, const struct measurement_plan *plan, double timeout_s,
                     struct worker_answer *answer);
 
+/* Frees what was prepared: the next is another worker_prepare(), or the end. */
+void worker_release(struct worker *worker, double timeout_s, struct worker_answer *answer);
+
 /* Stops every thread of the process, so that nothing of it runs while its output is looked at, and
  * lets them go on. False when the process is gone. */
 bool worker_freeze(struct worker *worker);

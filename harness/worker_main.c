@@ -125,6 +125,11 @@ static void serve(struct server *s, const struct worker_request *request, int fd
         /* Threads that spin for more work would disturb whoever is timed next. */
         omp_pause_resource_all(omp_pause_soft);
         break;
+    case VERB_RELEASE:
+        if (s->state && s->implementation.finish)
+            status = s->implementation.finish(s->state, &error);
+        release(s);
+        break;
     }
     answer->seconds = clock_seconds() - start;
     if (request->verb == VERB_RUN && status == STATUS_OK)

@@ -8,7 +8,7 @@
 
 #define WORKER_SOCKET 3 /* file descriptor of the worker's end */
 
-enum worker_verb { VERB_START, VERB_PREPARE, VERB_RUN, VERB_MEASURE };
+enum worker_verb { VERB_START, VERB_PREPARE, VERB_RUN, VERB_MEASURE, VERB_RELEASE };
 
 struct worker_request {
     enum worker_verb verb;

@@ -60,7 +60,8 @@ fi
 
 # The next implementation on the same case starts from the true inputs and whole guards.
 build tests/examples/plugin_host.c "$folder/honest.so"
-for name in write_input write_weight write_behind daemon_outlives cache_output; do
+for name in write_input write_input_in_release write_weight write_behind write_behind_in_release \
+    daemon_outlives cache_output; do
     out=$("$ASSAY" verify --json --threads 1 \
         --impl "plugin:$folder/$name.so,plugin:$folder/honest.so,cpu-gemm" $case_ 2>/dev/null |
         tail -n 2 | while read -r line; do field verdict <<<"$line"; done | tr '\n' ' ')
@@ -131,6 +132,23 @@ if [ "$(field verdict <<<"$out")" = fail ] && [ "$(field median_s <<<"$out")" = 
 else
     not_ok 'bench gives no time to runs that answer too early' "$out"
 fi
+
+# bench: what goes wrong in release() takes the time away, and nothing from who is timed beside it.
+for how in '--rounds 1' '--rounds 2'; do
+    for name in abort_in_release write_input_in_release; do
+        out=$("$ASSAY" bench --json --threads 1 --samples 4 $how \
+            --impl "plugin:$folder/$name.so,plugin:$folder/honest.so" $case_ 2>/dev/null |
+            python3 -c 'import json, sys
+for line in sys.stdin:
+    got = json.loads(line)
+    print(got["verdict"], got.get("median_s") is not None, (got.get("reason") or "")[:12])')
+        if [[ $out =~ ^(crashed|fail)\ False\ in\ release\(\).pass\ True\ $ ]]; then
+            ok "bench $how gives no time after $name"
+        else
+            not_ok "bench $how gives no time after $name" "$out"
+        fi
+    done
+done
 
 # bench: times are taken from outside the process.
 out=$("$ASSAY" bench --json --threads 1 --repeat 1 --samples 10 --impl "plugin:$folder/forge_times.so" \

@@ -1,7 +1,8 @@
 /* What the attacks share: an honest run(), which each of them spoils in its own way.
  *
  * An attack is one file that includes this, defines `static int attack(struct assay_call *call)`
- * (and ATTACK_CLASS where it claims another class than fp32), and says in its first line
+ * (and ATTACK_CLASS where it claims another class than fp32, ATTACK_RELEASE, the name of its
+ * release(), where it has one), and says in its first line
  *
  *     EXPECT verdict: words that the reason must hold
  *
@@ -29,6 +30,12 @@ static int attack(struct assay_call *call);
 #define ATTACK_CLASS "fp32"
 #endif
 
+#ifdef ATTACK_RELEASE
+static void ATTACK_RELEASE(struct assay_call *call);
+#else
+#define ATTACK_RELEASE NULL
+#endif
+
 static inline size_t y_count(const struct assay_call *call)
 {
     const struct assay_plugin_problem *p = call->problem;
@@ -54,7 +61,8 @@ const struct assay_plugin *assay_plugin(void)
                                                .name = "an attack",
                                                .arithmetic_class = ATTACK_CLASS,
                                                .workspace = workspace,
-                                               .run = attack};
+                                               .run = attack,
+                                               .release = ATTACK_RELEASE};
     return &plugin;
 }
 
