@@ -371,6 +371,26 @@ static double byte_floor(struct plugin_state *s)
     return good ? problem_bytes(&s->problem) * best / (2.0 * (double)bytes) : 0.0;
 }
 
+/* A look at some elements all over y, which held arena_poison[1] before the run. */
+static enum status check_written(struct plugin_state *s, struct error *error)
+{
+    enum { LOOKS = 16 };
+    const size_t count = s->bytes[Y] / sizeof(float);
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < LOOKS && count > 0 && status == STATUS_OK; i++) {
+        const size_t element = (count - 1) / (LOOKS - 1) * i;
+        uint32_t word = 0;
+        status = foreign_buffer_download(s->device, &s->buffers[Y], element * sizeof word, &word,
+                                         sizeof word, error);
+        if (status == STATUS_OK && word == arena_poison[1])
+            status = error_set(error, STATUS_FAILED,
+                               "right at first, wrong in a timed run: element %zu of y was not "
+                               "written",
+                               element);
+    }
+    return status;
+}
+
 /* Device memory only. Leaves x on the device rotated by *rotation elements. */
 static enum status measure(void *state, const float *x, float *y,
                            const struct measurement_plan *plan, struct measurement *m,
@@ -406,6 +426,8 @@ static enum status measure(void *state, const float *x, float *y,
             status = foreign_device_end(s->device, &seconds, error);
         if (status == STATUS_OK && !plan->profile)
             m->samples_s[m->count++] = seconds;
+        if (status == STATUS_OK)
+            status = check_written(s, error);
     } while (status == STATUS_OK && !plan->profile &&
              !measurement_complete(plan, m->samples_s, m->count, clock_seconds() - start));
     for (int b = 0; b < BUFFERS && status == STATUS_OK; b++)

@@ -8,7 +8,8 @@ set -u
 cd "$(dirname "$0")/.."
 ASSAY=${ASSAY:-build/assay}
 NVCC=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
-attacks='write_behind write_input unwritten illegal_address cache_output endless other_stream'
+attacks='write_behind write_input unwritten illegal_address cache_output endless other_stream
+    skip_some write_weight_in_release fault_in_release'
 passed=0 failed=0
 case_=mb2ic8ih9oc16kh4sh2ph1oph1
 
@@ -58,6 +59,18 @@ check illegal_address illegal_address fail 'illegal memory access'
 check cache_output cache_output fail 'returned the output of an earlier run'
 check endless endless timeout 'killed after' --timeout 5
 check other_stream other_stream pass ''
+check write_weight_in_release write_weight_in_release fail \
+    "in release(): wrote to its input 'weight' in device memory"
+check fault_in_release fault_in_release fail 'in release(): '
+out=$("$ASSAY" bench --json --samples 10 --impl "plugin:$PLUGINS/skip_some.so" $case_ 2>/dev/null | tail -n 1)
+if [[ $out == *'"verdict":"fail"'* && $out == *'right at first, wrong in a timed run: element 0 of y'* ]]; then
+    echo 'ok - device runs that are left out get no time'
+    passed=$((passed + 1))
+else
+    echo 'not ok - device runs that are left out get no time'
+    echo "    $out"
+    failed=$((failed + 1))
+fi
 out=$("$ASSAY" bench --json --budget 1 --impl "plugin:$PLUGINS/plugin_cuda.so" home@mb1 2>/dev/null | tail -n 1)
 if [[ $out == *'"verdict":"pass"'* && $out != *'"median_s":null'* ]]; then
     echo 'ok - device example is timed'

@@ -5,6 +5,8 @@
 //     write_behind     an element behind y            write_input      an element of x
 //     unwritten        the last element of y is left  illegal_address  a kernel that faults
 //     cache_output     the first output, again        endless          a kernel that never ends
+//     skip_some        every second timed run is left out
+//     write_weight_in_release, fault_in_release        right, until what was kept is freed
 //     other_stream     all work on a stream of its own, not waited for: right, and to be counted
 #define assay_plugin(arguments) honest_plugin(arguments)
 #include "../examples/plugin_cuda.cu"
@@ -82,6 +84,23 @@ static int endless(struct assay_call *call)
     return 0;
 }
 
+static int skip_some(struct assay_call *call)
+{
+    static int runs;
+    runs++;
+    return runs > 4 && runs % 2 ? 0 : run(call);
+}
+
+static int write_weight_in_release(struct assay_call *call)
+{
+    return run(call);
+}
+
+static int fault_in_release(struct assay_call *call)
+{
+    return run(call);
+}
+
 static int other_stream(struct assay_call *call)
 {
     static cudaStream_t own;
@@ -92,11 +111,20 @@ static int other_stream(struct assay_call *call)
     return run(&other);
 }
 
+static void release(struct assay_call *call)
+{
+    if (ATTACK == write_weight_in_release)
+        set(call, (float *)call->weight, 0.5f);
+    if (ATTACK == fault_in_release)
+        set(call, (float *)16, 0.5f);
+}
+
 extern "C" const struct assay_plugin *assay_plugin(void)
 {
     static struct assay_plugin plugin;
     plugin = *honest_plugin();
     plugin.name = "an attack on the device";
     plugin.run = ATTACK;
+    plugin.release = release;
     return &plugin;
 }
